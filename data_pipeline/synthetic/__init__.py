@@ -1,0 +1,1 @@
+"""Synthetic MDLP: plates drawn from their text, seen by a camera far away."""

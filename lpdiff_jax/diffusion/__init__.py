@@ -1,0 +1,1 @@
+"""The diffusion process: schedule, objective and samplers, free of any network."""

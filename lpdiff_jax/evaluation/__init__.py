@@ -1,0 +1,1 @@
+"""Evaluation: image metrics, perceptual metrics, reading, and the report."""

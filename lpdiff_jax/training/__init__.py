@@ -1,0 +1,1 @@
+"""Training: state, step, loop, checkpoints, and the one module that knows of devices."""
