@@ -1,0 +1,161 @@
+"""Source -> frames -> augmentation -> batch, with grain: shuffled, per process, resumable.
+
+Order matters here. Everything random happens before the stream is divided among processes, keyed by
+an example's position in the one global sequence; so the sequence is a function of the seed and the
+global batch size alone, and a process reads only its own part of each batch.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import grain
+import numpy as np
+
+from data_pipeline.errors import DataError
+from data_pipeline.example import Source
+from data_pipeline.images import decode_image, resize
+
+TEXT_BYTES = 32
+
+Batch = Mapping[str, np.ndarray]
+Augment = Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Load:
+    """Reads, decodes and resizes the example at a position of the source.
+
+    More than `num_frames` frames: the last ones are kept, the nearest of the approach. Fewer: black
+    frames fill up at the end, with `frame_mask` False.
+
+    Attributes:
+      source: where the examples are.
+      image_size: (H, W) of every image.
+      num_frames: N.
+    """
+
+    source: Source
+    image_size: tuple[int, int]
+    num_frames: int
+
+    def __call__(self, index: int) -> dict[str, np.ndarray]:
+        """Returns `frames` u8 [N, H, W, 3], `frame_mask` [N], `target`, `text` u8 [32], `index`."""
+        index %= len(self.source)
+        example = self.source[index]
+        if example.target is None:
+            raise DataError(f"group {example.name!r} has no ground truth")
+        kept = example.frames[-self.num_frames :]
+        first = len(example.frames) - len(kept)
+        frames = np.zeros((self.num_frames, *self.image_size, 3), np.uint8)
+        for i, data in enumerate(kept):
+            frames[i] = self._image(data, f"group {example.name!r}, frame {first + i + 1}")
+        return {
+            "frames": frames,
+            "frame_mask": np.arange(self.num_frames) < len(kept),
+            "target": self._image(example.target, f"group {example.name!r}, ground truth"),
+            "text": encode_text(example.text or ""),
+            "index": np.asarray(index, np.int64),
+        }
+
+    def _image(self, data: bytes, name: str) -> np.ndarray:
+        return resize(decode_image(data, name), self.image_size)
+
+
+def encode_text(text: str) -> np.ndarray:
+    """A plate's text as u8 [32]: UTF-8, zero padded; all zero means that it is not known."""
+    encoded = text.encode()
+    if len(encoded) > TEXT_BYTES:
+        raise DataError(f"plate text {text!r} is longer than {TEXT_BYTES} bytes of UTF-8")
+    return np.frombuffer(encoded.ljust(TEXT_BYTES, b"\0"), np.uint8)
+
+
+def decode_text(codes: np.ndarray) -> str:
+    """The text of u8 [32]; the inverse of `encode_text`."""
+    return codes.tobytes().rstrip(b"\0").decode()
+
+
+def train_dataset(
+    source: Source,
+    *,
+    image_size: tuple[int, int],
+    num_frames: int,
+    global_batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    augment: Augment | None = None,
+    workers: int = 0,
+) -> grain.IterDataset:
+    """An endless stream of training batches.
+
+    Batch s of process p is the p-th part of the s-th global batch: put side by side, the processes'
+    batches are the same for any number of processes. Each epoch is shuffled anew.
+
+    Args:
+      source: the examples.
+      image_size: (H, W).
+      num_frames: N; see `Load` for groups with more or fewer.
+      global_batch_size: examples a step over all processes; a multiple of `process_count`.
+      seed: of shuffling and augmentation.
+      process_index: this process, 0-based.
+      process_count: number of processes that share the stream.
+      augment: changes one example, given a generator that depends on seed and position only.
+      workers: worker processes; 0 reads with threads in this process.
+
+    Returns:
+      Batches of `frames` u8 [B, N, H, W, 3], `frame_mask` bool [B, N], `target` u8 [B, H, W, 3],
+      `text` u8 [B, 32], `index` i64 [B], where B = global_batch_size / process_count. The iterator
+      has `get_state` and `set_state`.
+
+    Raises:
+      DataError: when the batch cannot be divided, or the source is empty.
+    """
+    batch_size = _local_batch_size(global_batch_size, process_count)
+    if not len(source):
+        raise DataError("the training source has no examples")
+    dataset = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    dataset = dataset.map(Load(source, image_size, num_frames))
+    if augment is not None:
+        dataset = dataset.random_map(augment)
+    batches = dataset.batch(batch_size)[process_index::process_count].to_iter_dataset()
+    if workers:
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return batches
+
+
+def eval_batches(
+    source: Source,
+    *,
+    image_size: tuple[int, int],
+    max_frames: int,
+    batch_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Iterator[Batch]:
+    """Every example once, in order, in batches of one shape.
+
+    The last batch is filled up with examples whose `valid` is False, so that all processes yield
+    equally many batches. Otherwise as `train_dataset`, with `batch_size` the global one.
+
+    Yields:
+      Batches as of `train_dataset` with N = `max_frames`, and `valid` bool [B].
+    """
+    local = _local_batch_size(batch_size, process_count)
+    load = Load(source, image_size, max_frames)
+    count = len(source)
+
+    def load_or_pad(position: int) -> dict[str, np.ndarray]:
+        return {**load(min(position, count - 1)), "valid": np.asarray(position < count)}
+
+    padded = -(-count // batch_size) * batch_size
+    dataset = grain.MapDataset.range(padded).map(load_or_pad).batch(local)
+    return iter(dataset[process_index::process_count].to_iter_dataset())
+
+
+def _local_batch_size(global_batch_size: int, process_count: int) -> int:
+    local, rest = divmod(global_batch_size, process_count)
+    if rest or local < 1:
+        raise DataError(
+            f"batch size {global_batch_size} cannot be divided among {process_count} processes"
+        )
+    return local
