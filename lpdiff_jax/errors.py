@@ -1,4 +1,6 @@
-"""Exceptions that a user is meant to read."""
+"""Exceptions that a user is meant to read, and the check that most often raises one."""
+
+from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -6,3 +8,9 @@ class UserError(Exception):
 
     Entry points print it on standard error, without a traceback, and exit with status 2.
     """
+
+
+def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raises ValueError, naming what is allowed, when a named choice is not one of them."""
+    if value not in allowed:
+        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")

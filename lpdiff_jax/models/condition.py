@@ -10,11 +10,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lpdiff_jax.errors import check_choice
 from lpdiff_jax.models.layers import (
     Dtype,
     Norm,
     ResidualBlock,
-    check_choice,
     conv,
     depth_to_space,
     expand,

@@ -1,6 +1,5 @@
 """Layers that the condition network and the denoiser share. Feature maps are NHWC."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -165,9 +164,3 @@ def masked_softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
 def expand(mask: jax.Array, ndim: int) -> jax.Array:
     """[B, N] -> [B, N, 1, ...] with `ndim` dimensions."""
     return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))
-
-
-def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
-    """Raises ValueError, naming what is allowed, when a named choice is not one of them."""
-    if value not in allowed:
-        raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")

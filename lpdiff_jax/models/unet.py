@@ -7,10 +7,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lpdiff_jax.errors import check_choice
 from lpdiff_jax.models.layers import (
     Dtype,
     ResidualBlock,
-    check_choice,
     conv,
     depth_to_space,
     group_norm,

@@ -1,0 +1,129 @@
+"""The whole model: condition network, denoiser and diffusion process, as one frozen description."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
+from lpdiff_jax.diffusion.schedule import NoiseSchedule, make_schedule
+from lpdiff_jax.errors import UserError, check_choice
+from lpdiff_jax.models.condition import ConditionNetwork
+from lpdiff_jax.models.unet import UNet
+
+# {'condition': {'params', 'batch_stats'}, 'denoiser': {'params'}}; without the denoiser while only
+# psi is trained.
+Variables = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class LPDiff:
+    """LP-Diff: psi, and the diffusion of the residual `(plate - psi) / residual_scale`.
+
+    Attributes:
+      image_size: (height, width) that it works at.
+      prediction: what the denoiser predicts, see `objective.Objective`.
+      residual_scale: the residual's unit; 1 as published. Near the residual's own standard
+        deviation it makes signal and noise comparable.
+      clip: 'image' clips `x_0 + psi` to [-1, 1]; 'residual' is the published clip of x_0 itself,
+        which cannot turn black into white.
+    """
+
+    image_size: tuple[int, int]
+    condition: ConditionNetwork
+    denoiser: UNet
+    schedule: NoiseSchedule
+    prediction: str = "v"
+    residual_scale: float = 1.0
+    clip: str = "image"
+
+    def __post_init__(self) -> None:
+        check_choice("prediction", self.prediction, PREDICTIONS)
+        check_choice("clip", self.clip, ("image", "residual"))
+
+    def init(self, key: jax.Array, *, with_denoiser: bool = True) -> Variables:
+        """Fresh variables; jit this."""
+        frames = jnp.zeros((1, 3, *self.image_size, 3))
+        variables: Variables = {"condition": self.condition.init(key, frames)}
+        if with_denoiser:
+            image, level = frames[:, 0], jnp.ones((1,))
+            variables["denoiser"] = self.denoiser.init(key, image, image, level)
+        return variables
+
+    def psi(
+        self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None
+    ) -> jax.Array:
+        """The first estimate [B, H, W, 3] from frames [B, N, H, W, 3], mask [B, N]."""
+        psi: Any = self.condition.apply(variables["condition"], frames, mask)
+        return psi
+
+    def predict_noise(
+        self, variables: Variables, psi: jax.Array, x_t: jax.Array, noise_level: jax.Array
+    ) -> jax.Array:
+        """The noise in x_t [B, H, W, 3] at noise_level [B], given psi [B, H, W, 3]."""
+        output: Any = self.denoiser.apply(variables["denoiser"], psi, x_t, noise_level)
+        return to_noise(self.prediction, output, x_t, noise_level)
+
+    def predict_x0(
+        self, variables: Variables, psi: jax.Array, x_t: jax.Array, noise_level: jax.Array
+    ) -> jax.Array:
+        """The scaled residual in x_t, clipped as `clip` says: [B, H, W, 3]."""
+        output: Any = self.denoiser.apply(variables["denoiser"], psi, x_t, noise_level)
+        return self.clipped(to_x0(self.prediction, output, x_t, noise_level), psi)
+
+    def clipped(self, x_0: jax.Array, psi: jax.Array) -> jax.Array:
+        """Clips a scaled residual."""
+        if self.clip == "residual":
+            return jnp.clip(x_0, -1, 1)
+        return self.residual(jnp.clip(self.compose(x_0, psi), -1, 1), psi)
+
+    def residual(self, plate: jax.Array, psi: jax.Array) -> jax.Array:
+        """x_0 of a plate, [B, H, W, 3] in [-1, 1]."""
+        return (plate - psi) / self.residual_scale
+
+    def compose(self, x_0: jax.Array, psi: jax.Array) -> jax.Array:
+        """The plate that x_0 stands for, not clipped."""
+        return psi + self.residual_scale * x_0
+
+
+def build_model(config: Mapping[str, Any]) -> LPDiff:
+    """Builds the model that a configuration's `model` section describes.
+
+    Args:
+      config: `image_size`, `prediction`, `residual_scale`, `clip`, `dtype`, and the sections
+        `condition`, `denoiser` (fields of the modules) and `schedule` (arguments of
+        `make_schedule`, or `betas`, a list).
+
+    Raises:
+      UserError: a field that is missing, unknown or out of range.
+    """
+    try:
+        dtype = jnp.dtype(config["dtype"])
+        return LPDiff(
+            image_size=tuple(config["image_size"]),
+            condition=ConditionNetwork(**_frozen(config["condition"]), dtype=dtype),
+            denoiser=UNet(**_frozen(config["denoiser"]), dtype=dtype),
+            schedule=build_schedule(config["schedule"]),
+            prediction=config["prediction"],
+            residual_scale=config["residual_scale"],
+            clip=config["clip"],
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"the configuration's section `model` does not fit: {error}") from error
+
+
+def build_schedule(config: Mapping[str, Any]) -> NoiseSchedule:
+    """A schedule from `betas` themselves, or from the arguments of `make_schedule`."""
+    if config.get("betas") is not None:
+        return NoiseSchedule(np.asarray(config["betas"], np.float64))
+    return make_schedule(**{name: value for name, value in config.items() if name != "betas"})
+
+
+def _frozen(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Module fields must be hashable: lists, as JSON gives them, become tuples."""
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in section.items()
+    }
