@@ -5,6 +5,7 @@ written last: a directory without it is not a data set. A record is a msgpack ma
 its encoded frames and ground truth (the files' own bytes), and its text.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -84,18 +85,31 @@ def read_index(root: Path) -> dict[str, Any]:
     return index
 
 
-def write_shard(path: Path, examples: Iterable[Example]) -> int:
-    """Writes one shard, whole or not at all; returns its number of groups."""
+def shard_name(split: str, index: int, count: int) -> str:
+    """The file name of shard `index` of `count`."""
+    return f"{split}-{index:05d}-of-{count:05d}.array_record"
+
+
+def write_shard(path: Path, examples: Iterable[Example]) -> Shard:
+    """Writes one shard, whole or not at all."""
     part = path.with_name(path.name + ".part")
     # group_size:1 makes every record readable on its own, which random access needs.
     writer = array_record_module.ArrayRecordWriter(str(part), "group_size:1")
-    groups = 0
-    for example in examples:
-        writer.write(pack(example))
-        groups += 1
-    writer.close()
+    try:
+        groups = 0
+        for example in examples:
+            writer.write(pack(example))
+            groups += 1
+    finally:
+        writer.close()
     os.replace(part, path)
-    return groups
+    return Shard(path.name, groups, path.stat().st_size, sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    """The hexadecimal sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -1,11 +1,13 @@
 """Where examples come from: a raw tree or a directory of shards, behind one function."""
 
+import logging
 from pathlib import Path
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example, Source
-from data_pipeline.mdlp import find_splits, is_mdlp, open_split
+from data_pipeline.mdlp import find_groups, find_splits
 from data_pipeline.shards import ShardSource, is_shards, read_index
+from data_pipeline.tree import TreeSource
 
 __all__ = ["Example", "Source", "list_splits", "open_source"]
 
@@ -23,8 +25,8 @@ def open_source(path: str | Path, split: str) -> Source:
     root = Path(path)
     if is_shards(root):
         return ShardSource(root, split)
-    if is_mdlp(root):
-        return open_split(root, split)
+    if find_splits(root):
+        return _open_tree(root, split)
     what = "does not exist" if not root.exists() else "is neither shards nor an MDLP tree"
     raise DataError(
         f"{root}: {what}; expected <split>/inputs/<group>/ and <split>/gt/<group>/, "
@@ -36,3 +38,17 @@ def list_splits(path: str | Path) -> list[str]:
     """Names of the splits of a data set that `open_source` can open."""
     root = Path(path)
     return sorted(read_index(root)["splits"]) if is_shards(root) else find_splits(root)
+
+
+def _open_tree(root: Path, split: str) -> TreeSource:
+    """Opens a raw tree; groups whose folders are not in order are left out, with a warning."""
+    groups, problems = find_groups(root, split)
+    if not groups:
+        first = f", for example {problems[0]}" if problems else ""
+        raise DataError(f"{root / split}: no group can be used{first}")
+    if problems:
+        logging.getLogger(__name__).warning(
+            f"{root / split}: {len(groups)} groups used, {len(problems)} problems, "
+            f"the first: {problems[0]} (`lpdiff prepare` lists them all)"
+        )
+    return TreeSource(groups)

@@ -1,0 +1,207 @@
+"""From a raw tree to shards: check every image, leave out what is broken, write, resume.
+
+All files go to `<out>.part`, which becomes `<out>` when everything is in it: what has the final
+name is whole. A run that was interrupted is taken up where it stopped, shard by shard.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.errors import DataError
+from data_pipeline.images import read_image
+from data_pipeline.mdlp import LABELS_FILE, find_groups, find_splits, read_labels
+from data_pipeline.pipeline import encode_text
+from data_pipeline.shards import FORMAT, INDEX_FILE, shard_name, write_json, write_shard
+from data_pipeline.tree import Group, Problem, reason_of
+
+# Narrower than any plate that could be read; such a file is a mistake of the cropping.
+MIN_SIDE = 4
+# Beside the shards while they are made: the plan, one entry a finished shard, and the lock.
+_WORK = ".prepare"
+
+Splits = Mapping[str, Sequence[Group]]
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A tree after checking: its good groups by split, and every problem found."""
+
+    splits: Splits
+    problems: tuple[Problem, ...]
+
+    @property
+    def left_out(self) -> int:
+        """Number of groups that cannot be used."""
+        return len({problem.group for problem in self.problems} - {""})
+
+
+def check_tree(root: Path) -> Checked:
+    """Finds the groups of a raw tree and decodes every image.
+
+    Raises:
+      DataError: when `root` is no MDLP tree, or its labels.json cannot be read.
+    """
+    splits = find_splits(root)
+    if not splits:
+        raise DataError(f"{root}: no MDLP tree: expected <split>/inputs/<group>/ under it")
+    good: dict[str, list[Group]] = {}
+    problems: list[Problem] = []
+    for split in splits:
+        groups, faults = find_groups(root, split)
+        # Decoding releases the interpreter's lock, so threads are enough.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = list(pool.map(lambda group, s=split: _check_group(s, group), groups))
+        good[split] = [g for g, bad in zip(groups, found, strict=True) if not bad]
+        problems += faults + [problem for bad in found for problem in bad]
+    return Checked(good, tuple(problems + _check_labels(root, splits)))
+
+
+def write_shards(
+    out: Path, splits: Splits, *, groups_per_shard: int = 1000, report: Report = print
+) -> dict[str, Any]:
+    """Writes groups as shards with an index; goes on where an interrupted run stopped.
+
+    Args:
+      out: a directory that does not exist yet, or is empty.
+      splits: the groups of each split; at least one group in all.
+      groups_per_shard: how many go into one file.
+      report: told each finished shard.
+
+    Returns:
+      The index, as `shards.read_index` returns it.
+
+    Raises:
+      DataError: when there is nothing to write, `out` holds something already, or another process
+        is writing to it.
+    """
+    if not any(splits.values()):
+        raise DataError("no good group is left to write")
+    _check_vacant(out)
+    part = out.with_name(out.name + ".part")
+    (part / _WORK).mkdir(parents=True, exist_ok=True)
+    with _lock(part / _WORK / "lock", out):
+        _start_or_resume(part, _plan(splits, groups_per_shard))
+        index = {
+            "format": FORMAT,
+            "splits": {
+                split: _write_split(part, split, groups, groups_per_shard, report)
+                for split, groups in splits.items()
+                if groups
+            },
+        }
+        write_json(part / INDEX_FILE, index)
+        _check_vacant(out)
+        os.replace(part, out)
+        shutil.rmtree(out / _WORK)
+    return index
+
+
+def _check_group(split: str, group: Group) -> list[Problem]:
+    key = f"{split}/{group.name}"
+    problems = [
+        Problem(key, path, reason)
+        for path in group.files
+        if (reason := _fault_of_image(path)) is not None
+    ]
+    try:
+        key.encode()
+        encode_text(group.text or "")
+    except UnicodeEncodeError:
+        problems.append(Problem(key, group.frames[0].parent, "its name is not valid UTF-8"))
+    except DataError as error:
+        problems.append(Problem(key, group.frames[0].parent, str(error)))
+    return problems
+
+
+def _fault_of_image(path: Path) -> str | None:
+    try:
+        height, width = read_image(path).shape[:2]
+    except DataError as error:
+        return reason_of(error, path)
+    if min(height, width) < MIN_SIDE:
+        return f"{width} x {height} pixels are too few; at least {MIN_SIDE} each way are needed"
+    return None
+
+
+def _check_labels(root: Path, splits: Sequence[str]) -> list[Problem]:
+    """Labels that belong to no group, or to groups of more than one split."""
+    path = root / LABELS_FILE
+    problems = []
+    for label in read_labels(root):
+        places = [s for s in splits if (root / s / "inputs" / label).exists()]
+        full = (root / Path(label).parent / "inputs" / Path(label).name).exists()
+        if len(places) > 1:
+            reason = (
+                f"{label!r} is a group of {' and '.join(places)}; label it as '<split>/{label}'"
+            )
+            problems.append(Problem("", path, reason))
+        elif not places and not full:
+            problems.append(Problem("", path, f"{label!r} is labelled, but there is no such group"))
+    return problems
+
+
+def _check_vacant(out: Path) -> None:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(f"{out}: exists already; remove it, or give another place for the shards")
+
+
+@contextlib.contextmanager
+def _lock(path: Path, out: Path) -> Iterator[None]:
+    """Holds a lock that ends with the process, however it ends."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(f"{out}: another process is preparing it; wait for it") from error
+        yield
+
+
+def _plan(splits: Splits, groups_per_shard: int) -> str:
+    """A digest of all that decides the shards' bytes, to tell whether old ones still fit."""
+    digest = hashlib.sha256(f"{FORMAT} {groups_per_shard}".encode())
+    for split, groups in splits.items():
+        for group in groups:
+            stats = [
+                (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in group.files
+            ]
+            digest.update(repr((split, group.name, group.text, stats)).encode())
+    return digest.hexdigest()
+
+
+def _start_or_resume(part: Path, plan: str) -> None:
+    """Keeps what an interrupted run of the same plan has written; removes any other's."""
+    path = part / _WORK / "plan.json"
+    if path.exists() and json.loads(path.read_bytes()) == plan:
+        return
+    for stale in (*part.glob("*.array_record*"), *(part / _WORK).glob("*.json*")):
+        stale.unlink()
+    write_json(path, plan)
+
+
+def _write_split(
+    part: Path, split: str, groups: Sequence[Group], groups_per_shard: int, report: Report
+) -> list[dict[str, Any]]:
+    starts = range(0, len(groups), groups_per_shard)
+    entries = []
+    for i, start in enumerate(starts):
+        name = shard_name(split, i, len(starts))
+        done = part / _WORK / f"{name}.json"
+        if done.exists():
+            entry = json.loads(done.read_bytes())
+        else:
+            chunk = groups[start : start + groups_per_shard]
+            entry = asdict(write_shard(part / name, (group.read() for group in chunk)))
+            write_json(done, entry)
+        report(f"{name}: {entry['groups']} groups, {entry['bytes'] / 1e6:.1f} MB")
+        entries.append(entry)
+    return entries
