@@ -1,0 +1,118 @@
+"""Plate styles: the size, layout, colours and text patterns of one kind of plate, from a JSON file.
+
+A style file holds millimetres and colours only, so that plates of another country need no code:
+`styles/*.json` beside this module are the built-in ones, and any function that takes a style's
+name takes a path to such a file too.
+"""
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from data_pipeline.errors import DataError
+
+STYLE_DIRECTORY = Path(__file__).parent / "styles"
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_SHAPES = ("disc", "ring", "rectangle", "text", "stars")
+
+
+@dataclass(frozen=True)
+class PlateStyle:
+    """One kind of plate; lengths in millimetres from the plate's upper left corner.
+
+    Attributes:
+      name: the file's name without its suffix.
+      description: country, kind, standard.
+      weight: frequency in the default mix; 0 keeps the style out of it.
+      size: (width, height).
+      corner_radius: of the plate's outline.
+      background: colours at the top and at the bottom edge, `#rrggbb`.
+      foreground: colour of the characters.
+      frame: `inset`, `width`, `colour` of the line along the edge, or None.
+      boxes: (x, y, width, height) of each character, in reading order.
+      patterns: text pattern -> frequency; see `data_pipeline.synthetic.texts`.
+      marks: shapes drawn under the characters: the separator, a country band, printed words.
+      bolts: centres of the bolt heads.
+      bar_one: the digit 1 is a bare bar, as on embossed Chinese plates.
+      colours: colours of single characters that differ from the foreground.
+    """
+
+    name: str
+    description: str
+    weight: float
+    size: tuple[float, float]
+    background: tuple[str, str]
+    foreground: str
+    boxes: tuple[tuple[float, float, float, float], ...]
+    patterns: Mapping[str, float]
+    corner_radius: float = 10.0
+    frame: Mapping[str, Any] | None = None
+    marks: tuple[Mapping[str, Any], ...] = ()
+    bolts: tuple[tuple[float, float], ...] = ()
+    bar_one: bool = False
+    colours: Mapping[str, str] = field(default_factory=dict)
+
+
+def style_names() -> list[str]:
+    """Returns the names of the built-in styles, sorted."""
+    return sorted(path.stem for path in STYLE_DIRECTORY.glob("*.json"))
+
+
+@functools.lru_cache(maxsize=256)
+def load_style(name: str) -> PlateStyle:
+    """Returns a built-in style by its name, or one read from a path that ends in `.json`.
+
+    Raises:
+      DataError: no such style, or a file that does not describe one.
+    """
+    path = Path(name) if name.endswith(".json") else STYLE_DIRECTORY / f"{name}.json"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        known = ", ".join(style_names())
+        raise DataError(
+            f"{name}: no such plate style; choose of {known}, or a .json file"
+        ) from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: not a plate style: {error}") from error
+    return _parse(path, fields)
+
+
+def _parse(path: Path, fields: Any) -> PlateStyle:
+    if not isinstance(fields, dict):
+        raise DataError(f"{path}: a plate style is a JSON object")
+    try:
+        style = PlateStyle(name=path.stem, **{key: _frozen(v) for key, v in fields.items()})
+        _check(style)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise DataError(f"{path}: not a plate style: {error}") from error
+    return style
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(v) for v in value) if isinstance(value, list) else value
+
+
+def _check(style: PlateStyle) -> None:
+    """Raises ValueError or the like where a style cannot be drawn."""
+    width, height = style.size
+    for x, y, w, h in style.boxes:
+        if min(x, y) < 0 or min(w, h) <= 0 or x + w > width or y + h > height:
+            raise ValueError(f"box {[x, y, w, h]} lies outside the plate of {width} x {height} mm")
+    if not style.patterns:
+        raise ValueError("no patterns")
+    for pattern, frequency in style.patterns.items():
+        if len(pattern) != len(style.boxes) or not frequency > 0:
+            raise ValueError(f"pattern {pattern!r} needs {len(style.boxes)} characters, weight > 0")
+    marks = [mark["colour"] for mark in style.marks]
+    frame = [style.frame["colour"]] if style.frame else []
+    for colour in (*style.background, style.foreground, *style.colours.values(), *marks, *frame):
+        if not _COLOUR.fullmatch(colour):
+            raise ValueError(f"colour {colour!r} is not #rrggbb")
+    for mark in style.marks:
+        if mark["shape"] not in _SHAPES:
+            raise ValueError(f"mark {mark['shape']!r} is none of {', '.join(_SHAPES)}")

@@ -1,0 +1,66 @@
+"""Plate texts: what may stand in each place of a plate, and how often it does.
+
+A pattern has one symbol a character: `p` province, `l` letter without I and O, `a` any letter,
+`d` digit; every other symbol stands for itself.
+"""
+
+import string
+from collections.abc import Mapping
+
+import numpy as np
+
+from data_pipeline.synthetic.styles import PlateStyle
+
+# Civil vehicles of each province in millions, rounded from the China Statistical Yearbook 2023
+# (table 16-21): the chance to meet a plate goes with the number of vehicles.
+PROVINCES = {
+    "粤": 29.0, "鲁": 27.6, "苏": 22.5, "浙": 20.6, "豫": 19.3, "冀": 19.1, "川": 14.4, "皖": 11.0,
+    "湘": 10.8, "辽": 10.3, "鄂": 10.2, "云": 8.9, "桂": 8.8, "陕": 8.6, "晋": 8.3, "闽": 8.2,
+    "赣": 7.4, "京": 6.9, "蒙": 6.8, "贵": 6.2, "黑": 6.1, "渝": 5.7, "吉": 5.3, "新": 5.2,
+    "沪": 5.2, "甘": 4.4, "津": 3.9, "宁": 2.1, "琼": 1.9, "青": 1.5, "藏": 0.8,
+}  # fmt: skip
+LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
+# The letter after the province names its city, largest city first; the fall is a rough fit.
+_CITY = {letter: 0.88**rank for rank, letter in enumerate(LETTERS)} | {"A": 3.0}
+CLASSES: Mapping[str, Mapping[str, float]] = {
+    "p": PROVINCES,
+    "l": dict.fromkeys(LETTERS, 1.0),
+    "a": dict.fromkeys(string.ascii_uppercase, 1.0),
+    "d": dict.fromkeys(string.digits, 1.0),
+}
+
+
+def sample_text(style: PlateStyle, rng: np.random.Generator, uniform: bool = False) -> str:
+    """Returns a text of the style.
+
+    Args:
+      style: gives the patterns.
+      rng: the source of randomness.
+      uniform: every pattern and character of a class equally often, instead of as in traffic.
+    """
+    pattern = _choose(style.patterns, rng, uniform)
+    characters = []
+    for i, symbol in enumerate(pattern):
+        table = CLASSES.get(symbol, {symbol: 1.0})
+        # On Chinese plates the letter beside the province is the city's.
+        if symbol == "l" and i and pattern[i - 1] == "p":
+            table = _CITY
+        characters.append(_choose(table, rng, uniform))
+    return "".join(characters)
+
+
+def matches(style: PlateStyle, text: str) -> bool:
+    """Returns whether some pattern of the style allows the text."""
+    return any(
+        len(pattern) == len(text)
+        and all(c in CLASSES.get(s, s) for s, c in zip(pattern, text, strict=True))
+        for pattern in style.patterns
+    )
+
+
+def _choose(table: Mapping[str, float], rng: np.random.Generator, uniform: bool) -> str:
+    keys = list(table)
+    if uniform:
+        return keys[rng.integers(len(keys))]
+    weights = np.fromiter(table.values(), float)
+    return keys[np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right")]

@@ -1,0 +1,68 @@
+"""`lpdiff synthesize`: a synthetic data set in MDLP's own layout."""
+
+import argparse
+import sys
+import time
+
+from data_pipeline.errors import DataError
+
+HELP = "draw plates and photograph them from afar, into a data set in MDLP's layout"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("directory", metavar="DIR", help="the data set's folder")
+    parser.add_argument("--groups", type=int, required=True, help="groups in train")
+    parser.add_argument("--val-groups", type=int, default=0, help="groups in val (default 0)")
+    parser.add_argument("--seed", type=int, required=True, help="same seed, same bytes")
+    parser.add_argument("--frames", type=int, default=3, help="far frames a group (default 3)")
+    parser.add_argument("--preset", default="real-like", help="real-like (default), mild or severe")
+    parser.add_argument(
+        "--style", action="append", default=[],
+        help="plate style or a style file; may be repeated (default: the mix of Chinese traffic)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--uniform", action="store_true", help="characters equally often instead of as in traffic"
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes the splits that were asked for."""
+    from data_pipeline.synthetic.groups import synthesize
+
+    if args.val_groups < 0 or args.seed < 0:
+        raise DataError("--val-groups and --seed must not be negative")
+    counts = {"train": args.groups} | ({"val": args.val_groups} if args.val_groups else {})
+    for split, groups in counts.items():
+        synthesize(
+            args.directory,
+            groups=groups,
+            seed=args.seed,
+            split=split,
+            num_frames=args.frames,
+            preset=args.preset,
+            styles=args.style,
+            uniform=args.uniform,
+            workers=args.workers,
+            progress=Progress(split, groups),
+        )
+
+
+class Progress:
+    """Says how far the work is: one line that rewrites itself on a terminal, else a few lines."""
+
+    def __init__(self, split: str, groups: int) -> None:
+        self.split, self.groups = split, groups
+        self.start = self.said = time.monotonic()
+
+    def __call__(self, done: int) -> None:
+        now, terminal = time.monotonic(), sys.stderr.isatty()
+        finished = done == self.groups
+        if not (finished or now - self.said > (0.2 if terminal else 10.0)):
+            return
+        self.said = now
+        rate = done / max(now - self.start, 1e-9)
+        line = f"{self.split}: {done} of {self.groups} groups, {rate:.0f} groups/s"
+        start, end = ("\r", "\n" if finished else "") if terminal else ("", "\n")
+        print(f"{start}{line}", end=end, file=sys.stderr, flush=True)

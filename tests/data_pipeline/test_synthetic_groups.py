@@ -1,0 +1,131 @@
+"""Groups in memory and on disk: determinism, layout, half-written output."""
+
+import hashlib
+import itertools
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from data_pipeline.errors import DataError
+from data_pipeline.synthetic import groups
+from data_pipeline.synthetic.groups import render_group, synthesize
+from data_pipeline.synthetic.styles import load_style
+from data_pipeline.synthetic.texts import matches
+from lpdiff_jax.cli import main
+
+
+def digest(root: Path) -> dict[str, str]:
+    files = (path for path in root.rglob("*") if path.is_file())
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+    }
+
+
+def test_same_seed_same_group() -> None:
+    first, second, other = (render_group([7, seed]) for seed in (1, 1, 2))
+    assert first[2] == second[2] != other[2]
+    for a, b in zip([*first[0], first[1]], [*second[0], second[1]], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_shapes_and_sizes() -> None:
+    for seed in range(10):
+        frames, target, text = render_group(seed, num_frames=4)
+        assert len(frames) == 4 and text
+        for image in [*frames, target]:
+            assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+        assert all(30 <= frame.shape[1] <= 64 for frame in frames)
+        assert 2.0 < target.shape[1] / frames[0].shape[1] < 4.5
+        assert target.std() > 10
+
+
+def test_frames_differ_as_moments_do() -> None:
+    frames, _, _ = render_group(3)
+    small = [cv2.resize(frame, (40, 16)).astype(float) for frame in frames]
+    assert all(np.abs(a - b).mean() > 0.5 for a, b in itertools.pairwise(small))
+
+
+def test_text_and_style_are_choices() -> None:
+    assert render_group(0, text="沪A12345")[2] == "沪A12345"
+    text = render_group(0, styles=["cn-police"])[2]
+    assert matches(load_style("cn-police"), text)
+    with pytest.raises(DataError, match="cn-"):
+        render_group(0, text="??")
+    with pytest.raises(DataError, match="real-like"):
+        render_group(0, preset="dreamlike")
+
+
+def test_written_tree_is_mdlp_s_and_repeats_to_the_byte(tmp_path: Path) -> None:
+    synthesize(tmp_path / "a", groups=5, seed=3)
+    synthesize(tmp_path / "a", groups=2, seed=3, split="val")
+    synthesize(tmp_path / "b", groups=2, seed=3, split="val")
+    synthesize(tmp_path / "b", groups=5, seed=3)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    synthesize(tmp_path / "c", groups=5, seed=4)
+    assert digest(tmp_path / "c" / "train") != digest(tmp_path / "a" / "train")
+    labels = json.loads((tmp_path / "a" / "labels.json").read_text(encoding="utf-8"))
+    names = {
+        path.name
+        for split in ("train", "val")
+        for path in (tmp_path / "a" / split / "gt").iterdir()
+    }
+    assert labels.keys() == names and len(names) == 7
+    group = tmp_path / "a" / "train" / "inputs" / "train-000000"
+    assert sorted(path.name for path in group.iterdir()) == ["img_0.jpg", "img_1.jpg", "img_2.jpg"]
+    assert not list((tmp_path / "a").glob(".*"))
+
+
+def test_workers_do_not_change_a_byte(tmp_path: Path) -> None:
+    synthesize(tmp_path / "one", groups=40, seed=0)
+    synthesize(tmp_path / "two", groups=40, seed=0, workers=2)
+    assert digest(tmp_path / "one") == digest(tmp_path / "two")
+
+
+def test_a_failure_leaves_nothing_that_looks_finished(tmp_path: Path, monkeypatch) -> None:
+    def fail(path: Path, image: np.ndarray) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(groups, "_write_image", fail)
+    with pytest.raises(OSError, match="disk full"):
+        synthesize(tmp_path, groups=2, seed=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_refuses_to_write_over_a_split(tmp_path: Path) -> None:
+    synthesize(tmp_path, groups=1, seed=0)
+    before = digest(tmp_path)
+    with pytest.raises(DataError, match="exists"):
+        synthesize(tmp_path, groups=1, seed=1)
+    (tmp_path / ".val.partial").mkdir()
+    with pytest.raises(DataError, match="another run"):
+        synthesize(tmp_path, groups=1, seed=1, split="val")
+    assert digest(tmp_path) == before
+
+
+def test_command(tmp_path: Path, capsys) -> None:
+    arguments = ["synthesize", str(tmp_path / "s"), "--groups", "3", "--seed", "1"]
+    assert main([*arguments, "--val-groups", "2", "--uniform", "--style", "cn-blue"]) == 0
+    assert len(list((tmp_path / "s" / "train" / "inputs").iterdir())) == 3
+    assert len(list((tmp_path / "s" / "val" / "inputs").iterdir())) == 2
+    assert main(arguments) == 2
+    assert "exists" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--groups", "0"],
+        ["--groups", "2", "--preset", "dreamlike"],
+        ["--groups", "2", "--style", "atlantis"],
+        ["--groups", "2", "--workers", "0"],
+        ["--groups", "2", "--val-groups", "-1"],
+    ],
+)
+def test_command_s_errors(tmp_path: Path, capsys, arguments: list[str]) -> None:
+    assert main(["synthesize", str(tmp_path / "s"), "--seed", "1", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("lpdiff synthesize:") and "Traceback" not in message
+    assert not (tmp_path / "s" / "train").exists()

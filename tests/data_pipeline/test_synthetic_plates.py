@@ -1,0 +1,138 @@
+"""Plates drawn from their text: layout, colours, texts, style files."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from data_pipeline.errors import DataError
+from data_pipeline.synthetic.plates import draw_plate, glyph
+from data_pipeline.synthetic.styles import load_style, style_names
+from data_pipeline.synthetic.texts import LETTERS, PROVINCES, matches, sample_text
+
+CHINESE = [name for name in style_names() if name.startswith("cn-")]
+
+
+@pytest.mark.parametrize("name", style_names())
+@pytest.mark.parametrize("uniform", [False, True])
+def test_every_style_draws_its_own_texts(name: str, uniform: bool) -> None:
+    style = load_style(name)
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        text = sample_text(style, rng, uniform)
+        assert matches(style, text)
+        plate = draw_plate(text, style)
+        assert plate.shape == (style.size[1], style.size[0], 4)
+        assert plate.dtype == np.uint8
+
+
+@pytest.mark.parametrize("province", PROVINCES)
+def test_every_province_has_ink_in_its_box(province: str) -> None:
+    style = load_style("cn-blue")
+    plate = draw_plate(f"{province}A12345", style)
+    box = plate[25:115, 16:61, :3]
+    white = (box > 128).all(axis=-1)
+    assert 0.15 < white.mean() < 0.75
+    rows = np.flatnonzero(white.any(axis=1))
+    assert rows[-1] - rows[0] > 85  # the glyph fills the height of its box
+
+
+def test_the_31_provinces() -> None:
+    assert len(PROVINCES) == 31
+    assert not set("IO") & set(LETTERS)
+
+
+@pytest.mark.parametrize("name", ["cn-blue", "cn-yellow", "cn-learner", "cn-police"])
+def test_seven_character_layout_is_the_standard_s(name: str) -> None:
+    style = load_style(name)
+    assert style.size == (440, 140)
+    assert {box[2:] for box in style.boxes} == {(45, 90)}
+    edges = [(box[0], box[0] + box[2]) for box in style.boxes]
+    gaps = [right[0] - left[1] for left, right in itertools.pairwise(edges)]
+    assert gaps == [12, 34, 12, 12, 12, 12]
+    assert edges[0][0] == 440 - edges[-1][1] == 15.5
+
+
+def test_eight_character_layout_is_the_standard_s() -> None:
+    style = load_style("cn-green")
+    assert style.size == (480, 140)
+    assert [box[2] for box in style.boxes] == [45] + [43] * 7
+    edges = [(box[0], box[0] + box[2]) for box in style.boxes]
+    gaps = [right[0] - left[1] for left, right in itertools.pairwise(edges)]
+    assert gaps == [9, 49, 9, 9, 9, 9, 9]
+
+
+def test_colours_and_separator() -> None:
+    blue = draw_plate("京A12345", load_style("cn-blue"))
+    assert blue[70, 134, :3].min() > 240  # the dot between the second and third characters
+    ground = blue[20, 134, :3].astype(int)
+    assert ground[2] > 150 > ground[0] + 50
+    yellow = draw_plate("京A12345", load_style("cn-yellow"))
+    assert yellow[70, 134, :3].max() < 40
+    assert (yellow[20, 134, :3] == (245, 180, 0)).all()
+    green = draw_plate("京AD12345", load_style("cn-green"))
+    top, bottom = (green[y, 240, :3].astype(int) for y in (10, 130))
+    assert top.min() > 200 and bottom[1] > bottom[0] + 60
+    assert blue[0, 0, 3] == 0 and blue[70, 220, 3] == 255  # rounded corners
+
+
+def test_the_blue_one_is_a_bar_and_the_green_one_is_not() -> None:
+    bar, drawn = glyph("1", 45, 90, True), glyph("1", 45, 90)
+    assert len(np.unique(bar, axis=0)) == 1
+    assert len(np.unique(drawn, axis=0)) > 1
+
+
+def test_police_character_is_red() -> None:
+    plate = draw_plate("京A1234警", load_style("cn-police"))
+    x, y, w, h = (int(v) for v in load_style("cn-police").boxes[-1])
+    box = plate[y : y + h, x : x + w, :3].astype(int)
+    assert ((box[..., 0] - box[..., 1]) > 100).mean() > 0.2
+
+
+@pytest.mark.parametrize("text", ["", "京A1234", "京A123456", "XA12345", "京I12345", "京AO2345"])
+def test_a_text_that_no_plate_bears(text: str) -> None:
+    with pytest.raises(DataError, match="cn-blue"):
+        draw_plate(text, load_style("cn-blue"))
+
+
+def test_frequencies_follow_traffic_unless_uniform() -> None:
+    style, rng = load_style("cn-blue"), np.random.default_rng(0)
+    real = [sample_text(style, rng)[0] for _ in range(3000)]
+    flat = [sample_text(style, rng, uniform=True)[0] for _ in range(3000)]
+    total = sum(PROVINCES.values())
+    assert abs(real.count("粤") / 3000 - PROVINCES["粤"] / total) < 0.02
+    assert abs(flat.count("藏") / 3000 - 1 / 31) < 0.012
+
+
+def test_unknown_style_names_the_known_ones() -> None:
+    with pytest.raises(DataError, match="cn-blue"):
+        load_style("atlantis")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"boxes": [[420, 25, 45, 90]], "patterns": {"d": 1}}, "outside"),
+        ({"patterns": {"dd": 1}}, "pattern"),
+        ({"patterns": {}}, "no patterns"),
+        ({"foreground": "white"}, "rrggbb"),
+        ({"marks": [{"shape": "heart", "colour": "#ffffff"}]}, "heart"),
+        ({"wheels": 4}, "wheels"),
+    ],
+)
+def test_bad_style_file(tmp_path, change: dict, message: str) -> None:
+    good = {
+        "description": "x", "weight": 0, "size": [440, 140], "background": ["#000000", "#000000"],
+        "foreground": "#ffffff", "boxes": [[10, 25, 45, 90]], "patterns": {"d": 1},
+    }  # fmt: skip
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(good), encoding="utf-8")
+    assert load_style(str(path)).name == "mine"
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(good | change), encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        load_style(str(bad))
+    bad.write_text("{")
+    with pytest.raises(DataError, match=r"bad\.json"):
+        load_style(str(bad))
