@@ -5,17 +5,24 @@ an example's position in the one global sequence; so the sequence is a function 
 global batch size alone, and a process reads only its own part of each batch.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import grain
 import numpy as np
+from absl import flags
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Source
 from data_pipeline.images import decode_image, resize
 
 TEXT_BYTES = 32
+_MAX_THREADS = 16
+
+# Grain would write its own advice into the message of a DataError that passes through it.
+grain.config.update("py_traceback_filtering", "off")
 
 Batch = Mapping[str, np.ndarray]
 Augment = Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]]
@@ -113,14 +120,103 @@ def train_dataset(
     batch_size = _local_batch_size(global_batch_size, process_count)
     if not len(source):
         raise DataError("the training source has no examples")
-    dataset = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    dataset = dataset.map(Load(source, image_size, num_frames))
+    examples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    examples = examples.map(Load(source, image_size, num_frames))
     if augment is not None:
-        dataset = dataset.random_map(augment)
-    batches = dataset.batch(batch_size)[process_index::process_count].to_iter_dataset()
-    if workers:
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
-    return batches
+        examples = examples.random_map(augment)
+    return _Stream(
+        examples.batch(batch_size, drop_remainder=True),
+        share=(process_index, process_count),
+        workers=workers,
+        identity={"examples": len(source), "global_batch_size": global_batch_size, "seed": seed},
+    )
+
+
+class _Stream(grain.IterDataset):
+    """Every `count`-th batch of an endless data set, from the `index`-th on.
+
+    Its iterator's state is the number of steps taken and what the sequence depends on; so it can be
+    taken up with another number of processes or workers, and with nothing else changed.
+    """
+
+    def __init__(
+        self,
+        batches: grain.MapDataset,
+        *,
+        share: tuple[int, int],
+        workers: int,
+        identity: Mapping[str, int],
+    ) -> None:
+        super().__init__()
+        self.batches, self.share, self.workers = batches, share, workers
+        self.identity = dict(identity)
+
+    def from_step(self, step: int) -> Iterator[Batch]:
+        """The batches of this share from a step on, read ahead."""
+        index, count = self.share
+        return iter(_read_ahead(self.batches[step * count + index :: count], self.workers))
+
+    def __iter__(self) -> "_StreamIterator":
+        return _StreamIterator(self)
+
+
+class _StreamIterator(grain.DatasetIterator):
+    def __init__(self, stream: _Stream) -> None:
+        super().__init__()
+        self._stream = stream
+        self._step = 0
+        self._batches: Any = None
+
+    def __next__(self) -> Batch:
+        self.start_prefetch()
+        batch = next(self._batches)
+        self._step += 1
+        return batch
+
+    def start_prefetch(self) -> None:
+        """Begins to read ahead."""
+        if self._batches is None:
+            self._batches = self._stream.from_step(self._step)
+            self._batches.start_prefetch()
+
+    def get_state(self) -> dict[str, int]:
+        """The number of batches taken, and what decides which they were."""
+        return {"step": self._step, **self._stream.identity}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes to the place that `state` tells; raises DataError if it is another sequence's."""
+        for key, value in self._stream.identity.items():
+            if state.get(key) != value:
+                raise DataError(
+                    f"the saved place in the training data was for {key} = {state.get(key)}, and "
+                    f"this run has {value}: the sequence cannot be continued; go back to the old "
+                    "setting, or begin a new run"
+                )
+        self.close()
+        self._closed = False
+        self._step = state["step"]
+
+    def close(self) -> None:
+        """Ends the threads or processes that read ahead."""
+        if self._batches is not None:
+            self._batches.close()
+            self._batches = None
+        self._closed = True
+
+
+def _read_ahead(batches: grain.MapDataset, workers: int) -> grain.IterDataset:
+    """Reads batches with threads, in this process or in `workers` others."""
+    threads = min(_MAX_THREADS, os.cpu_count() or 1)
+    # A batch of 256 groups of 4 images at 112 x 224 is 77 MB, so few are held at a time.
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
+    if not workers:
+        return batches.to_iter_dataset(options)
+    if not flags.FLAGS.is_parsed():  # grain's workers look at flags, in or out of an absl program
+        flags.FLAGS.mark_as_parsed()
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
+    return batches.to_iter_dataset(options).mp_prefetch(
+        grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    )
 
 
 def eval_batches(
@@ -149,7 +245,7 @@ def eval_batches(
 
     padded = -(-count // batch_size) * batch_size
     dataset = grain.MapDataset.range(padded).map(load_or_pad).batch(local)
-    return iter(dataset[process_index::process_count].to_iter_dataset())
+    return iter(_read_ahead(dataset[process_index::process_count], workers=0))
 
 
 def _local_batch_size(global_batch_size: int, process_count: int) -> int:
