@@ -1,0 +1,47 @@
+"""`lpdiff import-torch`: a published PyTorch checkpoint becomes a model directory."""
+
+import argparse
+
+HELP = "convert a PyTorch checkpoint (..._gen.pth) into a model directory"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "checkpoint", metavar="X_gen.pth", help="the published program's file, ending in _gen.pth"
+    )
+    parser.add_argument(
+        "output", metavar="OUT", help="folder to write; must not exist yet, or be empty"
+    )
+    parser.add_argument(
+        "--norm-groups",
+        type=int,
+        default=32,
+        help="groups of GroupNorm it was trained with, which the file does not tell (default: 32)",
+    )
+    parser.add_argument(
+        "--image-size",
+        type=int,
+        nargs=2,
+        default=(112, 224),
+        metavar=("HEIGHT", "WIDTH"),
+        help="size of the plates it restores (default: 112 224)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Reads the checkpoint, writes the folder and says what was found."""
+    from lpdiff_jax.model_directory import save_model
+    from lpdiff_jax.torch_checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(
+        args.checkpoint, norm_groups=args.norm_groups, image_size=tuple(args.image_size)
+    )
+    save_model(args.output, checkpoint.config, checkpoint.variables, checkpoint.extra)
+    denoiser = checkpoint.config["model"]["denoiser"]
+    print(
+        f"{args.output}: width {denoiser['features']}, multipliers {denoiser['multipliers']}, "
+        f"{denoiser['blocks']} blocks a level, {denoiser['norm_groups']} norm groups, "
+        f"{checkpoint.config['sampler']['steps']} steps; "
+        f"{len(checkpoint.extra)} entries kept for export-torch alone"
+    )

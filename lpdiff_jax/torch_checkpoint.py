@@ -1,0 +1,360 @@
+"""Checkpoints of the published PyTorch program (`..._gen.pth`) in and out, every bit of them kept.
+
+The network's shape is read from the names and shapes of the state dict. What they cannot tell
+(GroupNorm's groups, the image size) is an argument; the noise schedule comes from the file's own
+buffers. Entries that our modules have no use for travel along as `extra`.
+"""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lpdiff_jax.diffusion.schedule import make_schedule
+from lpdiff_jax.errors import UserError
+from lpdiff_jax.model import LPDiff, build_model
+from lpdiff_jax.models import condition, unet
+from lpdiff_jax.released import released_model
+from lpdiff_jax.torch_archive import read_torch_file, write_state_dict
+from lpdiff_jax.torch_names import Layout, layout_of, torch_name
+
+StateDict = Mapping[str, np.ndarray]
+Shapes = Mapping[str, tuple[int, ...]]
+_LISTED = 12  # entries named in a message before it says how many more there are
+
+# Fields that any model of the published architecture may choose.
+_CONDITION_SIZES = {"features", "strides", "channel_kernel"}
+_DENOISER_SIZES = {"features", "multipliers", "blocks", "norm_groups", "dropout"} | {
+    "nominal_resolution", "attention_resolutions",
+}  # fmt: skip
+_SCHEDULE_BUFFERS = frozenset(make_schedule("const", 1).buffers())
+_UNUSED = "MTA.IntraframeAtt.feature_fusion."  # in every checkpoint, in no computation
+_UNUSED_SHAPES = {
+    "conv1.weight": (3, 6, 3, 3),
+    "conv1.bias": (3,),
+    "conv2.weight": (3, 3, 3, 3),
+    "conv2.bias": (3,),
+    "batchnorm.weight": (3,),
+    "batchnorm.bias": (3,),
+    "batchnorm.running_mean": (3,),
+    "batchnorm.running_var": (3,),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TorchCheckpoint:
+    """A published checkpoint in our terms.
+
+    Attributes:
+      config: the sections `model` (see `lpdiff_jax.model.build_model`) and `sampler` that compute
+        what the published program computes.
+      variables: `{'condition': {'params', 'batch_stats'}, 'denoiser': {'params'}}`.
+      extra: entries that the model does not use (schedule buffers, counters, unused layers), by
+        their names there.
+    """
+
+    config: dict[str, Any]
+    variables: dict[str, Any]
+    extra: dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    """Where a state-dict entry lives in our variables, and how it is laid out."""
+
+    path: tuple[str, ...]
+    layout: Layout
+    shape: tuple[int, ...]  # there
+
+
+def read_checkpoint(
+    path: str | Path,
+    *,
+    norm_groups: int = 32,
+    betas: Sequence[float] | None = None,
+    image_size: tuple[int, int] = (112, 224),
+) -> TorchCheckpoint:
+    """Reads a `..._gen.pth` of the published program. Nothing in the file is executed.
+
+    Args:
+      path: the file.
+      norm_groups: groups of the denoiser's GroupNorm (the published default is 32). A wrong number
+        gives wrong restorations, and nothing in the file can tell.
+      betas: the noise schedule, [T] in (0, 1], for files without their own (or instead of it).
+      image_size: (height, width) that the model works at.
+
+    Raises:
+      UserError: not such a file; or entries are missing, extra or of the wrong shape: it lists
+        which.
+    """
+    state = _state_dict(read_torch_file(path), str(path))
+    return from_state_dict(
+        state, norm_groups=norm_groups, betas=betas, image_size=image_size, source=str(path)
+    )
+
+
+def from_state_dict(
+    state: StateDict,
+    *,
+    norm_groups: int = 32,
+    betas: Sequence[float] | None = None,
+    image_size: tuple[int, int] = (112, 224),
+    source: str = "state dict",
+) -> TorchCheckpoint:
+    """As `read_checkpoint`, from the state dict itself (numpy arrays by name)."""
+    shapes = {name: array.shape for name, array in state.items()}
+    config = released_model(image_size) | {
+        "condition": _infer_condition(shapes, source),
+        "denoiser": _infer_denoiser(shapes, norm_groups, source),
+        "schedule": {"betas": _betas(state, betas, source)},
+    }
+    try:
+        entries = _entries(build_model(config))
+    except (ValueError, UserError) as error:
+        raise UserError(
+            f"{source}: cannot be built with image size {image_size} and {norm_groups} norm "
+            f"groups ({error}); give others"
+        ) from error
+    extra = {name: array for name, array in state.items() if name not in entries}
+    _check(state, entries, (name for name in extra if not _is_tolerated(name)), source)
+    flat = {e.path: e.layout.from_torch(state[name]) for name, e in entries.items()}
+    sampler = {"name": "ddpm", "steps": len(config["schedule"]["betas"]), "eta": 0.0}
+    return TorchCheckpoint(
+        config={"model": config, "sampler": sampler},
+        variables=flax.traverse_util.unflatten_dict(flat),
+        extra=extra,
+    )
+
+
+def to_state_dict(
+    config: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    extra: StateDict | None = None,
+) -> dict[str, np.ndarray]:
+    """Returns the state dict that the published program loads, `strict=True` included.
+
+    Args:
+      config: a configuration whose section `model` has the published architecture.
+      variables: the model's variables.
+      extra: entries to write as they are. Those that the program demands and that are missing
+        here are made: buffers from the schedule, zero counters, unused layers at zero.
+
+    Raises:
+      UserError: the published program has no place for this model.
+    """
+    model = build_model(config["model"])
+    _check_released(model)
+    flat = flax.traverse_util.flatten_dict(dict(variables))
+    entries = _entries(model)
+    missing = [name for name, entry in entries.items() if entry.path not in flat]
+    if missing:
+        raise UserError(
+            f"the model has no weights for {_listing(missing)}; train every stage first"
+        )
+    weights = {name: e.layout.to_torch(np.asarray(flat[e.path])) for name, e in entries.items()}
+    return _companions(model, weights) | weights | dict(extra or {})
+
+
+def write_checkpoint(
+    path: str | Path,
+    config: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    extra: StateDict | None = None,
+) -> None:
+    """Writes a `..._gen.pth` that `torch.load` reads; arguments as of `to_state_dict`."""
+    write_state_dict(path, to_state_dict(config, variables, extra))
+
+
+# --- what a file holds -----------------------------------------------------------------------
+
+
+def _state_dict(content: Any, source: str) -> StateDict:
+    """Returns the state dict in a file's content, or says what it is instead."""
+    if isinstance(content, dict) and "optimizer" in content:
+        raise UserError(
+            f"{source}: this is the optimizer's half of a checkpoint; the weights are in the file "
+            "whose name ends in _gen.pth"
+        )
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{source}: holds no state dict (tensors by name)")
+    wrong = [str(name) for name, value in content.items() if not isinstance(value, np.ndarray)]
+    if wrong:
+        raise UserError(f"{source}: not a plain state dict; no tensors: {_listing(wrong)}")
+    if not any(str(name).startswith(("denoise_fn.", "MTA.")) for name in content):
+        raise UserError(
+            f"{source}: not a checkpoint of LP-Diff (whose entries begin with denoise_fn. and "
+            f"MTA.); it has {_listing(map(str, content))}"
+        )
+    return content
+
+
+def _infer_condition(shapes: Shapes, source: str) -> dict[str, Any]:
+    """Reads the condition network's widths from names and shapes."""
+    # Convolutions and norms alternate; both have weights.
+    convolutions = _numbers(shapes, r"MTA\.encoder\.encoder\.(\d+)\.weight")[::2]
+    if not convolutions:
+        raise UserError(f"{source}: lacks all entries of MTA.encoder")
+    kernel = shapes.get("MTA.IntraframeAtt.channel_attention.channel_conv1.weight", (1, 6, 1))[-1]
+    return condition.RELEASED | {
+        "features": tuple(
+            _width(shapes, f"MTA.encoder.encoder.{i}.weight", source) for i in convolutions
+        ),
+        "strides": _strides(len(convolutions)),
+        "channel_kernel": kernel,
+    }
+
+
+def _strides(stages: int) -> tuple[int, ...]:
+    """The published encoder halves at every stage but the last."""
+    return (2,) * (stages - 1) + (1,)
+
+
+def _infer_denoiser(shapes: Shapes, norm_groups: int, source: str) -> dict[str, Any]:
+    """Reads widths, multipliers, blocks and where attention is from names and shapes."""
+    shrinks = _numbers(shapes, r"denoise_fn\.downs\.(\d+)\.conv\..*")
+    residual = _numbers(shapes, r"denoise_fn\.downs\.(\d+)\.res_block\..*")
+    if not residual:
+        raise UserError(f"{source}: lacks all residual blocks of denoise_fn.downs")
+    levels = len(shrinks) + 1
+    blocks = (shrinks[0] if shrinks else residual[-1] + 1) - 1
+    features = _width(shapes, "denoise_fn.downs.0.weight", source)
+    widths = [
+        _width(shapes, f"denoise_fn.downs.{first}.res_block.block1.block.3.weight", source)
+        for first in range(1, 1 + levels * (blocks + 1), blocks + 1)
+    ]
+    if any(width % features for width in widths):
+        raise UserError(f"{source}: widths {widths} are not multiples of the first, {features}")
+    attending = _numbers(shapes, r"denoise_fn\.downs\.(\d+)\.attn\..*")
+    nominal = max(unet.RELEASED["nominal_resolution"], 2 ** (levels - 1))
+    return unet.RELEASED | {
+        "features": features,
+        "multipliers": tuple(width // features for width in widths),
+        "blocks": blocks,
+        "norm_groups": norm_groups,
+        "nominal_resolution": nominal,
+        "attention_resolutions": tuple(
+            nominal // 2**level for level in sorted({(i - 1) // (blocks + 1) for i in attending})
+        ),
+    }
+
+
+def _width(shapes: Shapes, name: str, source: str) -> int:
+    if not shapes.get(name):
+        raise UserError(f"{source}: lacks {name}, without which the network's shape is unknown")
+    return shapes[name][0]
+
+
+def _numbers(names: Iterable[str], pattern: str) -> list[int]:
+    """The numbers that the pattern's group takes among the names, ascending."""
+    return sorted({int(match[1]) for name in names if (match := re.fullmatch(pattern, name))})
+
+
+def _betas(state: StateDict, betas: Sequence[float] | None, source: str) -> list[float]:
+    if betas is None:
+        if "betas" not in state:
+            raise UserError(f"{source}: has no schedule buffer `betas`; give the noise schedule")
+        betas = state["betas"].astype(np.float64).ravel().tolist()
+    values = np.asarray(betas, np.float64)
+    if not (values.ndim == 1 and values.size and (values > 0).all() and (values <= 1).all()):
+        raise UserError(f"{source}: the noise schedule's betas are not all in (0, 1]")
+    return values.tolist()
+
+
+# --- names against variables -----------------------------------------------------------------
+
+
+def _entries(model: LPDiff) -> dict[str, _Entry]:
+    """Every variable of the model by its name there, in the published order of modules."""
+    variables = jax.eval_shape(model.init, jax.random.key(0))
+    levels, blocks = len(model.denoiser.multipliers), model.denoiser.blocks
+    entries = {}
+    for path, value in flax.traverse_util.flatten_dict(variables).items():
+        layout = layout_of(path, len(value.shape))
+        shape = layout.to_torch(np.broadcast_to(np.float32(0), value.shape)).shape
+        entries[torch_name(path, levels, blocks)] = _Entry(path, layout, shape)
+    return entries
+
+
+def _check(
+    state: StateDict, entries: Mapping[str, _Entry], unknown: Iterable[str], source: str
+) -> None:
+    """Raises unless every entry is there, of its shape, real-valued, and nothing is unknown."""
+    problems = {
+        "missing": [name for name in entries if name not in state],
+        "extra": list(unknown),
+        "of the wrong shape": [
+            f"{name} ({tuple(state[name].shape)}, expected {entry.shape})"
+            for name, entry in entries.items()
+            if name in state and state[name].shape != entry.shape
+        ],
+        "not of floating point": [
+            name
+            for name in entries
+            if name in state and not jnp.issubdtype(state[name].dtype, jnp.floating)
+        ],
+    }
+    found = [f"  {kind}: {_listing(names)}" for kind, names in problems.items() if names]
+    if found:
+        raise UserError("\n".join([f"{source}: does not fit the published network:", *found]))
+
+
+def _is_tolerated(name: str) -> bool:
+    """Whether a checkpoint may hold this entry though no computation uses it."""
+    return (
+        name in _SCHEDULE_BUFFERS
+        or name.startswith(_UNUSED)
+        or name.endswith(".num_batches_tracked")
+    )
+
+
+def _listing(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
+def _check_released(model: LPDiff) -> None:
+    """Raises unless the published program computes what this model does."""
+    published = build_model(released_model())
+    psi_fields = ({"heads"} | condition.RELEASED.keys()) - _CONDITION_SIZES
+    denoiser_fields = ({"out_channels"} | unet.RELEASED.keys()) - _DENOISER_SIZES
+    compared = [
+        ("", model, published, {"prediction", "residual_scale", "clip"}),
+        ("condition.", model.condition, published.condition, psi_fields),
+        ("denoiser.", model.denoiser, published.denoiser, denoiser_fields),
+    ]
+    wrong = [
+        f"{prefix}{name}={getattr(ours, name)!r} (there {getattr(theirs, name)!r})"
+        for prefix, ours, theirs, names in compared
+        for name in sorted(names)
+        if getattr(ours, name) != getattr(theirs, name)
+    ]
+    if model.condition.strides != _strides(len(model.condition.features)):
+        wrong.append(f"condition.strides={model.condition.strides}")
+    if wrong:
+        raise UserError(
+            "the published program cannot hold this model, only models with its own architecture; "
+            f"here differ: {_listing(wrong)}"
+        )
+
+
+def _companions(model: LPDiff, weights: StateDict) -> dict[str, np.ndarray]:
+    """What the published program demands in a file beside the weights, as it starts out there."""
+    unused = {
+        _UNUSED + name: np.full(shape, float(name.endswith("running_var")), np.float32)
+        for name, shape in _UNUSED_SHAPES.items()
+    }
+    counters = {
+        name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64)
+        for name in [*weights, *unused]
+        if name.endswith("running_mean")
+    }
+    return model.schedule.buffers() | unused | counters
