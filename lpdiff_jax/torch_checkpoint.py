@@ -19,6 +19,7 @@ import numpy as np
 from lpdiff_jax.diffusion.schedule import make_schedule
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import LPDiff, build_model
+from lpdiff_jax.model_directory import StoredModel
 from lpdiff_jax.models import condition, unet
 from lpdiff_jax.released import released_model
 from lpdiff_jax.torch_archive import read_torch_file, write_state_dict
@@ -48,23 +49,6 @@ _UNUSED_SHAPES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class TorchCheckpoint:
-    """A published checkpoint in our terms.
-
-    Attributes:
-      config: the sections `model` (see `lpdiff_jax.model.build_model`) and `sampler` that compute
-        what the published program computes.
-      variables: `{'condition': {'params', 'batch_stats'}, 'denoiser': {'params'}}`.
-      extra: entries that the model does not use (schedule buffers, counters, unused layers), by
-        their names there.
-    """
-
-    config: dict[str, Any]
-    variables: dict[str, Any]
-    extra: dict[str, np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
 class _Entry:
     """Where a state-dict entry lives in our variables, and how it is laid out."""
 
@@ -79,7 +63,7 @@ def read_checkpoint(
     norm_groups: int = 32,
     betas: Sequence[float] | None = None,
     image_size: tuple[int, int] = (112, 224),
-) -> TorchCheckpoint:
+) -> StoredModel:
     """Reads a `..._gen.pth` of the published program. Nothing in the file is executed.
 
     Args:
@@ -106,7 +90,7 @@ def from_state_dict(
     betas: Sequence[float] | None = None,
     image_size: tuple[int, int] = (112, 224),
     source: str = "state dict",
-) -> TorchCheckpoint:
+) -> StoredModel:
     """As `read_checkpoint`, from the state dict itself (numpy arrays by name)."""
     shapes = {name: array.shape for name, array in state.items()}
     config = released_model(image_size) | {
@@ -125,7 +109,7 @@ def from_state_dict(
     _check(state, entries, (name for name in extra if not _is_tolerated(name)), source)
     flat = {e.path: e.layout.from_torch(state[name]) for name, e in entries.items()}
     sampler = {"name": "ddpm", "steps": len(config["schedule"]["betas"]), "eta": 0.0}
-    return TorchCheckpoint(
+    return StoredModel(
         config={"model": config, "sampler": sampler},
         variables=flax.traverse_util.unflatten_dict(flat),
         extra=extra,

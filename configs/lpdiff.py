@@ -1,0 +1,145 @@
+"""LP-Diff at the paper's size: 112 x 224, a 92 M denoiser, the mended recipe.
+
+    lpdiff prepare MDLP_ROOT data/mdlp
+    python train.py --config configs/lpdiff.py --workdir runs/lpdiff --config.data.root=data/mdlp
+
+Cost: not yet trained to the end by us; one denoiser call is 137 GFLOP forward.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The complete list of fields: other configurations start from this one."""
+    config = ConfigDict()
+
+    # Seed of everything random: initial weights, order of the data, noise.
+    config.seed = 0
+    # Stages to train, in order; each continues from the one before.
+    config.stages = ("psi", "diffusion")
+    # How a step is spread over devices: 'pmap', or 'jit' with sharded arrays.
+    config.parallel = "pmap"
+
+    # The data set.
+    config.data = ConfigDict()
+    # MDLP tree or shards; empty: a synthetic set is drawn below the work directory.
+    config.data.root = ""
+    # Frames a group: of more the nearest are taken, fewer are padded and masked.
+    config.data.num_frames = 3
+    # Reader processes; 0 reads with threads in this process.
+    config.data.workers = 0
+    # Groups of the synthetic set (train, val), its seed and its camera.
+    config.data.synthetic = ConfigDict(
+        {"groups": 20_000, "val_groups": 500, "seed": 0, "preset": "real-like"}
+    )
+
+    config.model = get_model()
+
+    # How plates are restored when the caller does not say: name, steps, eta (see `lpdiff restore`).
+    config.sampler = ConfigDict({"name": "ddim", "steps": 10, "eta": 0.0})
+
+    # Stage psi: the condition network alone, supervised by the ground truth.
+    config.psi = get_optimisation()
+    # Weight of the L1 between image gradients, beside that between pixels.
+    config.psi.gradient_weight = 0.5
+    # Pixels that prediction and truth may be shifted against each other, unpunished (0: none).
+    config.psi.shift = 0
+
+    # Stage diffusion: the denoiser, on the residual that psi leaves.
+    config.diffusion = get_optimisation()
+    # psi meanwhile: 'frozen', 'detached' (trained on by its own loss), 'joint' (both losses reach
+    # it), or 'unsupervised' (the diffusion loss alone reaches it, as published).
+    config.diffusion.condition = "frozen"
+    # Noise levels in a batch: 'stratified' (one a sample), or 'shared' as published.
+    config.diffusion.levels = "stratified"
+    # Weighting of the loss over noise levels: 'none' or 'min_snr'.
+    config.diffusion.weighting = "none"
+    # psi's own loss, where it is trained on.
+    config.diffusion.gradient_weight = 0.5
+    config.diffusion.shift = 0
+
+    # Steps between lines of progress, checkpoints, and validations.
+    config.log_every = 100
+    config.checkpoint_every = 2_000
+    config.validate_every = 2_000
+    # Checkpoints kept of each stage, besides the best.
+    config.keep = 3
+
+    # The evaluation at the end of training.
+    config.eval = ConfigDict({"limit": 200, "batch_size": 16, "samples": 1})
+    return config
+
+
+def get_model() -> ConfigDict:
+    """The mended model at the paper's size."""
+    return ConfigDict(
+        {
+            # Height and width; every image is resized to it.
+            "image_size": (112, 224),
+            # Precision of the computation; parameters, norms and losses are float32.
+            "dtype": "float32",
+            # What the denoiser predicts: 'v', 'noise' (published) or 'x0'.
+            "prediction": "v",
+            # The unit of the residual; near its standard deviation.
+            "residual_scale": 0.3,
+            # Clip 'image' (x_0 + psi) or 'residual' (published).
+            "clip": "image",
+            # Fields of models/condition.py:ConditionNetwork, explained there.
+            "condition": {
+                "features": (48, 96, 160, 160),
+                "strides": (1, 2, 2, 2),
+                "patch": 2,
+                "blocks": 2,
+                "norm": "group",
+                "norm_groups": 8,
+                "heads": 8,
+                "frame_batching": "batched",
+                "pairing": "all",
+                "residual": "input",
+                "positions": "2d",
+                "curvature": "corrected",
+                "channel_median": "true",
+                "channel_kernel": 3,
+                "skips": "fused",
+                "outer_skip": "mean",
+            },
+            # Fields of models/unet.py:UNet, explained there.
+            "denoiser": {
+                "features": 64,
+                "multipliers": (1, 2, 4, 8, 8),
+                "blocks": 2,
+                "norm_groups": 32,
+                "nominal_resolution": 128,
+                "attention_resolutions": (16,),
+                "dropout": 0.1,
+                "embedding": "log_snr",
+                "patch": 1,
+                "remat": False,
+            },
+            # Arguments of diffusion/schedule.py:make_schedule.
+            "schedule": {"name": "cosine", "steps": 1000, "zero_terminal_snr": True},
+        }
+    )
+
+
+def get_optimisation() -> ConfigDict:
+    """How one stage is optimised."""
+    return ConfigDict(
+        {
+            # Optimiser steps of the stage.
+            "steps": 200_000,
+            # Global batch, over all devices and processes.
+            "batch_size": 32,
+            # Parts of the batch that gradients are accumulated over, to save memory.
+            "accumulate": 1,
+            # AdamW: peak learning rate after the warm-up, then a cosine to zero.
+            "learning_rate": 1e-4,
+            "warmup_steps": 1_000,
+            "decay": "cosine",
+            "weight_decay": 1e-4,
+            # Gradients are scaled down to this global norm (0: never).
+            "clip_norm": 1.0,
+            # Decay of the exponential moving average of the parameters that inference uses.
+            "ema_decay": 0.9999,
+        }
+    )

@@ -1,0 +1,28 @@
+"""The main job in ten minutes on two CPU cores: draw a data set, train, evaluate, restore.
+
+    python train.py --config configs/quickstart.py --workdir runs/quickstart
+
+Too short a training to read plates by; it shows that everything works.
+"""
+
+from ml_collections import ConfigDict
+
+from configs import compact
+
+
+def get_config() -> ConfigDict:
+    """The compact configuration, narrower, for a few hundred steps."""
+    config = compact.get_config()
+    config.data.synthetic.groups = 2_000
+    config.data.synthetic.val_groups = 64
+    config.model.condition.update(features=(32, 64, 96), blocks=1)
+    config.model.denoiser.update(features=32, blocks=1)
+    config.psi.update(steps=600, batch_size=16, learning_rate=1e-3, warmup_steps=50, ema_decay=0.98)
+    config.diffusion.update(
+        steps=500, batch_size=16, learning_rate=1e-3, warmup_steps=50, ema_decay=0.98
+    )
+    config.log_every = 25
+    config.checkpoint_every = 200
+    config.validate_every = 200
+    config.eval.update(limit=64, batch_size=16)
+    return config
