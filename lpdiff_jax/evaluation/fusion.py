@@ -1,0 +1,52 @@
+"""One reading of several images of the same plate: by vote, or by product of probabilities."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from lpdiff_jax.evaluation.reading import PosteriorReader, Reading
+
+
+def vote(readings: Sequence[Reading]) -> Reading:
+    """Votes by character, each reading with the weight of its confidence.
+
+    Only readings of the commonest length vote (of equally common ones, the one with the higher sum
+    of confidences). A character's confidence is its share of all votes, times the mean confidence
+    that its supporters had in it, so that both dissent and doubt lower it.
+    """
+    read = [reading for reading in readings if reading.text]
+    if not read:
+        return Reading("", 0.0, ())
+    weights: dict[int, float] = defaultdict(float)
+    for reading in read:
+        # Confidences are at most 1, and decide among equally common lengths only.
+        weights[len(reading.text)] += 1 + reading.confidence / (len(read) + 1)
+    length = max(weights, key=weights.__getitem__)
+    voters = [reading for reading in read if len(reading.text) == length]
+    chosen = [_vote_position(voters, position) for position in range(length)]
+    confidences = tuple(confidence for _, confidence in chosen)
+    text = "".join(character for character, _ in chosen)
+    return Reading(text, float(np.mean(confidences)), confidences)
+
+
+def _vote_position(voters: Sequence[Reading], position: int) -> tuple[str, float]:
+    votes: dict[str, float] = defaultdict(float)
+    for reading in voters:
+        votes[reading.text[position]] += reading.character_confidences[position]
+    character = max(votes, key=votes.__getitem__)
+    return character, votes[character] / len(voters)
+
+
+def read_product(reader: PosteriorReader, probabilities: np.ndarray) -> Reading:
+    """Reads several images as one: their probabilities multiplied step by step, normalised.
+
+    Args:
+      reader: what the probabilities come from.
+      probabilities: [images, T, C].
+    """
+    # A floor keeps one image that is sure of a wrong character from overruling all others.
+    logits = np.log(np.maximum(probabilities, 1e-4)).sum(axis=0)
+    product = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    product /= product.sum(axis=-1, keepdims=True)
+    return reader.decode(product[None])[0]
