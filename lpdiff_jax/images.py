@@ -2,11 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 
-def to_float(images: jax.Array) -> jax.Array:
+def to_float(images: ArrayLike) -> jax.Array:
     """uint8 0..255 -> float32 [-1, 1]; `(x / 255 - 0.5) / 0.5` as published."""
-    return images.astype(jnp.float32) / 127.5 - 1.0
+    return jnp.asarray(images, jnp.float32) / 127.5 - 1.0
 
 
 def to_uint8(images: jax.Array) -> jax.Array:

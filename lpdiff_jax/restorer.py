@@ -155,7 +155,17 @@ class Restorer:
             height, width = self.image_size
             raise UserError(f"frames are [B, N, {height}, {width}, 3], not {list(frames.shape)}")
         mask = jnp.ones(frames.shape[:2], bool) if mask is None else jnp.asarray(mask, bool)
+        if self.model.condition.pairing == "consecutive":
+            return _first_three(frames, mask)
         return frames, mask
+
+
+def _first_three(frames: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Exactly three frames, as the published program takes them: of two 1, 2, 2; of one 1, 1, 1."""
+    real = mask.sum(1, keepdims=True)
+    chosen = jnp.minimum(jnp.arange(3)[None], real - 1)
+    frames = jnp.take_along_axis(frames, chosen[:, :, None, None, None], axis=1)
+    return frames, jnp.ones(frames.shape[:2], bool)
 
 
 def _restore(

@@ -14,6 +14,7 @@ from data_pipeline.pipeline import decode_text, eval_batches
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation import records, report, rows, summary
 from lpdiff_jax.evaluation.reading import Reader
+from lpdiff_jax.sheets import contact_sheet, write_image
 
 SHEET_PLATES = 24
 
@@ -174,4 +175,4 @@ class _Run:
         shown.append(rows.GROUND_TRUTH)
         missing = np.full_like(self.sheet[0][rows.GROUND_TRUTH], 128)
         plates = [[plate.get(name, missing) for name in shown] for plate in self.sheet]
-        report.write_contact_sheet(self.output_dir / "contact_sheet.png", plates, shown)
+        write_image(self.output_dir / "contact_sheet.png", contact_sheet(plates, shown))

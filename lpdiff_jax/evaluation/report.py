@@ -3,13 +3,9 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import cv2
-import numpy as np
-from PIL import Image
 
 from lpdiff_jax.evaluation.summary import FIGURES
 
@@ -100,28 +96,3 @@ def _interval(figure: Mapping[str, float] | None, decimals: int) -> str:
     return (
         f"{_mean(figure, decimals)} [{figure['low']:.{decimals}f}, {figure['high']:.{decimals}f}]"
     )
-
-
-def write_contact_sheet(
-    path: Path, plates: Sequence[Sequence[np.ndarray]], titles: list[str]
-) -> None:
-    """Writes one picture: a plate a line, a title above each column; missing images are grey.
-
-    Args:
-      path: a .png or .jpg file.
-      plates: for each plate its uint8 images [H, W, 3], one a title, all of one size.
-      titles: of the columns.
-    """
-    width = plates[0][-1].shape[1]
-    header = np.full((24, (width + 4) * len(titles), 3), 255, np.uint8)
-    for i, title in enumerate(titles):
-        place = (i * (width + 4) + 4, 17)
-        cv2.putText(header, title, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    lines = [np.concatenate([_framed(image) for image in plate], axis=1) for plate in plates]
-    temporary = path.with_name(f"tmp-{path.name}")
-    Image.fromarray(np.concatenate([header, *lines])).save(temporary)
-    os.replace(temporary, path)
-
-
-def _framed(image: np.ndarray) -> np.ndarray:
-    return np.pad(image, ((0, 4), (0, 4), (0, 0)), constant_values=255)
