@@ -3,6 +3,12 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+
+from data_pipeline.errors import DataError
+
+TEXT_BYTES = 32
+
 
 @dataclass(frozen=True)
 class Example:
@@ -20,6 +26,11 @@ class Example:
     target: bytes | None = None
     text: str | None = None
 
+    @property
+    def images(self) -> tuple[bytes, ...]:
+        """All encoded images, the ground truth last."""
+        return self.frames if self.target is None else (*self.frames, self.target)
+
 
 class Source(Protocol):
     """Examples by position: what the pipeline reads from. Must be picklable and thread-safe."""
@@ -27,3 +38,16 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+
+def encode_text(text: str) -> np.ndarray:
+    """A plate's text as u8 [32]: UTF-8, zero padded; all zero means that it is not known."""
+    encoded = text.encode()
+    if len(encoded) > TEXT_BYTES:
+        raise DataError(f"plate text {text!r} is longer than {TEXT_BYTES} bytes of UTF-8")
+    return np.frombuffer(encoded.ljust(TEXT_BYTES, b"\0"), np.uint8)
+
+
+def decode_text(codes: np.ndarray) -> str:
+    """The text of u8 [32]; the inverse of `encode_text`."""
+    return codes.tobytes().rstrip(b"\0").decode()

@@ -8,6 +8,8 @@ Layout: LP-Diff (Gong et al., CVPR 2025), its released program's `train` and `va
 """
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from data_pipeline.errors import DataError
@@ -52,7 +54,8 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
         problems += faults
         if not faults:
             groups.append(Group(name, frames, target, labels.get(key, labels.get(name))))
-    return groups, problems + _unpaired(split, inputs, ground_truth)
+    problems += _unpaired(split, inputs, ground_truth) + _stray_labels(root, split, labels)
+    return groups, problems
 
 
 def read_labels(root: Path) -> dict[str, str]:
@@ -93,3 +96,24 @@ def _unpaired(split: str, inputs: Path, ground_truth: Path) -> list[Problem]:
         Problem(f"{split}/{name}", ground_truth / name, f"its frames are missing: {inputs / name}")
         for name in sorted(extra, key=natural_key)
     ]
+
+
+def _stray_labels(root: Path, split: str, labels: Mapping[str, str]) -> list[Problem]:
+    """Labels that belong to no group, or to groups of several splits.
+
+    A label without a split is looked at along with the first split, so that it is listed once.
+    """
+    path, splits = root / LABELS_FILE, find_splits(root)
+    groups = {s: set(os.listdir(root / s / "inputs")) for s in splits}
+    problems = []
+    for label in labels:
+        prefix, _, name = label.rpartition("/")
+        places = [s for s in splits if name in groups[s] and prefix in ("", s)]
+        if split != (prefix if prefix in splits else splits[0]):
+            continue
+        if not places:
+            problems.append(Problem("", path, f"{label!r} is labelled, but there is no such group"))
+        elif len(places) > 1:
+            reason = f"{label!r} is a group of {' and '.join(places)}: label it as '<split>/{name}'"
+            problems.append(Problem("", path, reason))
+    return problems

@@ -15,10 +15,11 @@ import numpy as np
 from absl import flags
 
 from data_pipeline.errors import DataError
-from data_pipeline.example import Source
+from data_pipeline.example import Source, decode_text, encode_text
 from data_pipeline.images import decode_image, resize
 
-TEXT_BYTES = 32
+__all__ = ["Augment", "Batch", "decode_text", "encode_text", "eval_batches", "train_dataset"]
+
 _MAX_THREADS = 16
 
 # Grain would write its own advice into the message of a DataError that passes through it.
@@ -66,19 +67,6 @@ class Load:
 
     def _image(self, data: bytes, name: str) -> np.ndarray:
         return resize(decode_image(data, name), self.image_size)
-
-
-def encode_text(text: str) -> np.ndarray:
-    """A plate's text as u8 [32]: UTF-8, zero padded; all zero means that it is not known."""
-    encoded = text.encode()
-    if len(encoded) > TEXT_BYTES:
-        raise DataError(f"plate text {text!r} is longer than {TEXT_BYTES} bytes of UTF-8")
-    return np.frombuffer(encoded.ljust(TEXT_BYTES, b"\0"), np.uint8)
-
-
-def decode_text(codes: np.ndarray) -> str:
-    """The text of u8 [32]; the inverse of `encode_text`."""
-    return codes.tobytes().rstrip(b"\0").decode()
 
 
 def train_dataset(

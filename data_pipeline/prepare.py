@@ -10,17 +10,18 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from data_pipeline.errors import DataError
+from data_pipeline.example import encode_text
 from data_pipeline.images import read_image
-from data_pipeline.mdlp import LABELS_FILE, find_groups, find_splits, read_labels
-from data_pipeline.pipeline import encode_text
-from data_pipeline.shards import FORMAT, INDEX_FILE, shard_name, write_json, write_shard
+from data_pipeline.layouts import Layout, detect_layout
+from data_pipeline.shards import FORMAT, Shard, shard_name, write_index, write_json, write_shard
+from data_pipeline.splits import split_groups
 from data_pipeline.tree import Group, Problem, reason_of
 
 # Narrower than any plate that could be read; such a file is a mistake of the cropping.
@@ -44,31 +45,54 @@ class Checked:
         """Number of groups that cannot be used."""
         return len({problem.group for problem in self.problems} - {""})
 
+    def with_problems(self, more: Sequence[Problem]) -> "Checked":
+        """The same with more problems listed."""
+        return Checked(self.splits, (*self.problems, *more))
 
-def check_tree(root: Path) -> Checked:
+
+def check_tree(root: Path, layout: Layout | None = None) -> Checked:
     """Finds the groups of a raw tree and decodes every image.
 
+    Args:
+      root: the tree.
+      layout: how it is laid out; found out when not given.
+
     Raises:
-      DataError: when `root` is no MDLP tree, or its labels.json cannot be read.
+      DataError: when `root` has no group in that layout, or its labels cannot be read.
     """
-    splits = find_splits(root)
+    layout = layout or detect_layout(root)
+    splits = layout.find_splits(root)
     if not splits:
-        raise DataError(f"{root}: no MDLP tree: expected <split>/inputs/<group>/ under it")
+        raise DataError(f"{root}: no group in the layout that was asked for")
     good: dict[str, list[Group]] = {}
     problems: list[Problem] = []
     for split in splits:
-        groups, faults = find_groups(root, split)
+        groups, faults = layout.find_groups(root, split)
         # Decoding releases the interpreter's lock, so threads are enough.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             found = list(pool.map(lambda group, s=split: _check_group(s, group), groups))
         good[split] = [g for g, bad in zip(groups, found, strict=True) if not bad]
         problems += faults + [problem for bad in found for problem in bad]
-    return Checked(good, tuple(problems + _check_labels(root, splits)))
+    return Checked(good, tuple(problems))
+
+
+def divide(checked: Checked, shares: Mapping[str, float], seed: int) -> Checked:
+    """Divides all groups of a tree anew, by plate; see `splits.split_groups`.
+
+    A name that several of the old splits have becomes `<old split>_<name>`.
+    """
+    pooled = [(split, group) for split, groups in checked.splits.items() for group in groups]
+    uses = Counter(group.name for _, group in pooled)
+    groups = [
+        group if uses[group.name] == 1 else replace(group, name=f"{split}_{group.name}")
+        for split, group in pooled
+    ]
+    return replace(checked, splits=split_groups(groups, shares, seed))
 
 
 def write_shards(
     out: Path, splits: Splits, *, groups_per_shard: int = 1000, report: Report = print
-) -> dict[str, Any]:
+) -> dict[str, list[Shard]]:
     """Writes groups as shards with an index; goes on where an interrupted run stopped.
 
     Args:
@@ -78,7 +102,7 @@ def write_shards(
       report: told each finished shard.
 
     Returns:
-      The index, as `shards.read_index` returns it.
+      The shards of each split.
 
     Raises:
       DataError: when there is nothing to write, `out` holds something already, or another process
@@ -88,18 +112,18 @@ def write_shards(
         raise DataError("no good group is left to write")
     _check_vacant(out)
     part = out.with_name(out.name + ".part")
-    (part / _WORK).mkdir(parents=True, exist_ok=True)
+    try:
+        (part / _WORK).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{part}: cannot be made: {error.strerror or error}") from error
     with _lock(part / _WORK / "lock", out):
         _start_or_resume(part, _plan(splits, groups_per_shard))
         index = {
-            "format": FORMAT,
-            "splits": {
-                split: _write_split(part, split, groups, groups_per_shard, report)
-                for split, groups in splits.items()
-                if groups
-            },
+            split: _write_split(part, split, groups, groups_per_shard, report)
+            for split, groups in splits.items()
+            if groups
         }
-        write_json(part / INDEX_FILE, index)
+        write_index(part, index)
         _check_vacant(out)
         os.replace(part, out)
         shutil.rmtree(out / _WORK)
@@ -131,23 +155,6 @@ def _fault_of_image(path: Path) -> str | None:
     if min(height, width) < MIN_SIDE:
         return f"{width} x {height} pixels are too few; at least {MIN_SIDE} each way are needed"
     return None
-
-
-def _check_labels(root: Path, splits: Sequence[str]) -> list[Problem]:
-    """Labels that belong to no group, or to groups of more than one split."""
-    path = root / LABELS_FILE
-    problems = []
-    for label in read_labels(root):
-        places = [s for s in splits if (root / s / "inputs" / label).exists()]
-        full = (root / Path(label).parent / "inputs" / Path(label).name).exists()
-        if len(places) > 1:
-            reason = (
-                f"{label!r} is a group of {' and '.join(places)}; label it as '<split>/{label}'"
-            )
-            problems.append(Problem("", path, reason))
-        elif not places and not full:
-            problems.append(Problem("", path, f"{label!r} is labelled, but there is no such group"))
-    return problems
 
 
 def _check_vacant(out: Path) -> None:
@@ -190,18 +197,18 @@ def _start_or_resume(part: Path, plan: str) -> None:
 
 def _write_split(
     part: Path, split: str, groups: Sequence[Group], groups_per_shard: int, report: Report
-) -> list[dict[str, Any]]:
+) -> list[Shard]:
     starts = range(0, len(groups), groups_per_shard)
-    entries = []
+    shards = []
     for i, start in enumerate(starts):
         name = shard_name(split, i, len(starts))
         done = part / _WORK / f"{name}.json"
         if done.exists():
-            entry = json.loads(done.read_bytes())
+            shard = Shard(**json.loads(done.read_bytes()))
         else:
             chunk = groups[start : start + groups_per_shard]
-            entry = asdict(write_shard(part / name, (group.read() for group in chunk)))
-            write_json(done, entry)
-        report(f"{name}: {entry['groups']} groups, {entry['bytes'] / 1e6:.1f} MB")
-        entries.append(entry)
-    return entries
+            shard = write_shard(part / name, (group.read() for group in chunk))
+            write_json(done, asdict(shard))
+        report(f"{name}: {shard.groups} groups, {shard.bytes / 1e6:.1f} MB")
+        shards.append(shard)
+    return shards

@@ -8,7 +8,7 @@ its encoded frames and ground truth (the files' own bytes), and its text.
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
+from data_pipeline.images import decode_image
+from data_pipeline.tree import Problem
 
 INDEX_FILE = "index.json"
 FORMAT = "lpdiff-shards-1"
@@ -50,22 +52,43 @@ class ShardSource:
 
     def __init__(self, root: Path, split: str) -> None:
         index = read_index(root)
-        if split not in index["splits"]:
-            raise DataError(f"{root}: no split {split!r}; it has {', '.join(index['splits'])}")
-        shards = index["splits"][split]
-        missing = [s["file"] for s in shards if not (root / s["file"]).is_file()]
-        if missing:
-            raise DataError(f"{root / missing[0]}: missing; run `lpdiff prepare` again")
+        if split not in index:
+            raise DataError(f"{root}: no split {split!r}; it has {', '.join(index)}")
         self.root = root
-        self._records = ArrayRecordDataSource([str(root / s["file"]) for s in shards])
-        if len(self._records) != sum(s["groups"] for s in shards):
-            raise DataError(f"{root}: shards and {INDEX_FILE} disagree; prepare it again")
+        self.shards = index[split]
+        for shard in self.shards:
+            fault = fault_of_size(root, shard)
+            if fault:
+                raise DataError(f"{root / shard.file}: {fault}; prepare the data again")
+        self._records = _open_records([root / shard.file for shard in self.shards])
 
     def __len__(self) -> int:
-        return len(self._records)
+        return sum(shard.groups for shard in self.shards)
 
     def __getitem__(self, index: int) -> Example:
-        return unpack(self._records[index])
+        try:
+            return unpack(self._records[index])
+        except Exception as error:  # of the reader (a checksum) or of msgpack
+            raise DataError(
+                f"{self.root}: group {index} cannot be read ({error}); "
+                f"`lpdiff prepare --verify {self.root}` tells which file is damaged"
+            ) from error
+
+
+def _open_records(paths: Sequence[Path]) -> ArrayRecordDataSource:
+    try:
+        return ArrayRecordDataSource([str(path) for path in paths])
+    except Exception as error:  # the reader raises RuntimeError and ValueError alike
+        raise DataError(f"{paths[0].parent}: its shards cannot be opened: {error}") from error
+
+
+def fault_of_size(root: Path, shard: Shard) -> str | None:
+    """What a glance tells of a shard: missing, or of another size than when it was written."""
+    path = root / shard.file
+    if not path.is_file():
+        return "missing"
+    size = path.stat().st_size
+    return None if size == shard.bytes else f"{size} bytes, written with {shard.bytes}"
 
 
 def is_shards(root: Path) -> bool:
@@ -73,16 +96,73 @@ def is_shards(root: Path) -> bool:
     return (root / INDEX_FILE).is_file()
 
 
-def read_index(root: Path) -> dict[str, Any]:
-    """Reads the index of a shard directory."""
+def write_index(root: Path, splits: Mapping[str, Sequence[Shard]]) -> None:
+    """Writes the index; it carries its own checksum."""
+    content = {split: [asdict(shard) for shard in shards] for split, shards in splits.items()}
+    index = {"format": FORMAT, "splits": content}
+    write_json(root / INDEX_FILE, {**index, "sha256": _digest_of(index)})
+
+
+def read_index(root: Path) -> dict[str, list[Shard]]:
+    """Reads the index of a shard directory: the shards of each split.
+
+    Raises:
+      DataError: when it is missing, damaged, or of another version's format.
+    """
     path = root / INDEX_FILE
     try:
         index = json.loads(path.read_bytes())
-        if index["format"] != FORMAT:
-            raise DataError(f"{path}: format {index['format']!r}, this program reads {FORMAT!r}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        checksum = index.pop("sha256")
+        splits = {s: [Shard(**shard) for shard in index["splits"][s]] for s in index["splits"]}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: not a readable index of shards: {error!r}") from error
-    return index
+    if index.get("format") != FORMAT:
+        raise DataError(f"{path}: format {index.get('format')!r}; this program reads {FORMAT!r}")
+    if checksum != _digest_of(index):
+        raise DataError(f"{path}: damaged: its checksum does not fit; prepare the data again")
+    return splits
+
+
+def _digest_of(index: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+
+
+def verify(root: Path) -> list[Problem]:
+    """Reads a shard directory whole: every file's size and checksum, every image of every record.
+
+    Returns:
+      What is wrong; empty when all is as it was written.
+
+    Raises:
+      DataError: when the index cannot be read.
+    """
+    index = read_index(root)
+    problems = []
+    for shard in (shard for shards in index.values() for shard in shards):
+        fault = fault_of_size(root, shard) or _fault_of_content(root / shard.file, shard)
+        if fault:
+            problems.append(Problem("", root / shard.file, fault))
+    known = {shard.file for shards in index.values() for shard in shards} | {INDEX_FILE}
+    extra = sorted(
+        name for name in os.listdir(root) if name not in known and not name.startswith(".")
+    )
+    return problems + [Problem("", root / name, "not in the index") for name in extra]
+
+
+def _fault_of_content(path: Path, shard: Shard) -> str | None:
+    if sha256_of(path) != shard.sha256:
+        return "damaged: its checksum is not that of the file that was written"
+    try:
+        records = _open_records([path])
+        if len(records) != shard.groups:
+            return f"{len(records)} groups, and {shard.groups} in the index"
+        for i in range(len(records)):
+            example = unpack(records[i])
+            for image in example.images:
+                decode_image(image, f"group {example.name!r}")
+    except DataError as error:
+        return str(error)
+    return None
 
 
 def shard_name(split: str, index: int, count: int) -> str:

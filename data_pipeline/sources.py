@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example, Source
-from data_pipeline.mdlp import find_groups, find_splits
+from data_pipeline.layouts import detect_layout
 from data_pipeline.shards import ShardSource, is_shards, read_index
 from data_pipeline.tree import TreeSource
 
@@ -16,7 +16,7 @@ def open_source(path: str | Path, split: str) -> Source:
     """Opens one split of a data set.
 
     Args:
-      path: a raw tree in MDLP's layout, or a directory that `lpdiff prepare` wrote.
+      path: a directory that `lpdiff prepare` wrote, or a tree in one of `layouts.LAYOUTS`.
       split: `train`, `val`, ...
 
     Raises:
@@ -25,24 +25,18 @@ def open_source(path: str | Path, split: str) -> Source:
     root = Path(path)
     if is_shards(root):
         return ShardSource(root, split)
-    if find_splits(root):
-        return _open_tree(root, split)
-    what = "does not exist" if not root.exists() else "is neither shards nor an MDLP tree"
-    raise DataError(
-        f"{root}: {what}; expected <split>/inputs/<group>/ and <split>/gt/<group>/, "
-        "or the output of `lpdiff prepare`"
-    )
+    return _open_tree(root, split)
 
 
 def list_splits(path: str | Path) -> list[str]:
     """Names of the splits of a data set that `open_source` can open."""
     root = Path(path)
-    return sorted(read_index(root)["splits"]) if is_shards(root) else find_splits(root)
+    return sorted(read_index(root)) if is_shards(root) else detect_layout(root).find_splits(root)
 
 
 def _open_tree(root: Path, split: str) -> TreeSource:
     """Opens a raw tree; groups whose folders are not in order are left out, with a warning."""
-    groups, problems = find_groups(root, split)
+    groups, problems = detect_layout(root).find_groups(root, split)
     if not groups:
         first = f", for example {problems[0]}" if problems else ""
         raise DataError(f"{root / split}: no group can be used{first}")

@@ -1,36 +1,58 @@
-"""`lpdiff prepare`: check a raw MDLP tree and write it as shards."""
+"""`lpdiff prepare`: check a tree of frames and write it as shards, or verify shards."""
 
 import argparse
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from data_pipeline.prepare import Checked
+    from data_pipeline.shards import Shard
 
-HELP = "check a raw MDLP tree and write it as shards"
+HELP = "check a tree of frames and write it as shards; or verify shards"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
+    parser.add_argument("root", type=Path, help="the raw tree; with --verify, the shards")
+    parser.add_argument("out", type=Path, nargs="?", help="for the shards; must not exist yet")
+    parser.add_argument("--strict", action="store_true", help="write nothing if anything is wrong")
     parser.add_argument(
-        "root", type=Path, help="the raw tree: <split>/inputs/<group>/, <split>/gt/<group>/"
+        "--layout",
+        choices=("mdlp", "tracks"),
+        help="of the tree: MDLP's, or the tracks of UFPR-SR-Plates and LRLPR-26; else found out",
     )
-    parser.add_argument("out", type=Path, help="where the shards go; must not exist yet")
-    parser.add_argument("--strict", action="store_true", help="fail when there is any problem")
-    parser.add_argument("--groups-per-shard", type=int, default=1000, metavar="N")
+    parser.add_argument(
+        "--split",
+        nargs="?",
+        const="0.8,0.1,0.1",
+        metavar="TRAIN,VAL,TEST",
+        help="divide all groups anew by plate, in these shares (0.8,0.1,0.1)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of --split")
+    parser.add_argument("--groups-per-shard", type=_positive, default=1000, metavar="N")
+    parser.add_argument("--verify", action="store_true", help="check shards that were written")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Lists every problem on standard error; writes the good groups."""
     from data_pipeline.errors import DataError
-    from data_pipeline.prepare import check_tree, write_shards
+    from data_pipeline.layouts import LAYOUTS
+    from data_pipeline.prepare import check_tree, divide, write_shards
+    from data_pipeline.splits import find_leaks
 
-    checked = check_tree(args.root)
-    for problem in checked.problems:
-        print(problem, file=sys.stderr)
+    if args.verify:
+        return _verify(args)
+    if args.out is None:
+        raise DataError("where should the shards go? lpdiff prepare ROOT OUT")
+    shares = _shares(args.split) if args.split else None
+    checked = check_tree(args.root, LAYOUTS.get(args.layout))
+    if shares:
+        checked = divide(checked, shares, args.seed)
+    checked = checked.with_problems(find_leaks(checked.splits))
+    _list(checked.problems)
     if checked.problems and args.strict:
         raise DataError(f"{len(checked.problems)} problems, listed above; nothing was written")
     index = write_shards(
@@ -43,13 +65,57 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print_result(args: argparse.Namespace, checked: "Checked", index: dict[str, Any]) -> None:
-    counts = {s: sum(e["groups"] for e in entries) for s, entries in index["splits"].items()}
+def _verify(args: argparse.Namespace) -> int:
+    from data_pipeline.errors import DataError
+    from data_pipeline.shards import read_index, verify
+
+    problems = verify(args.root)
+    _list(problems)
+    if problems:
+        raise DataError(f"{len(problems)} problems, listed above; prepare the data again")
+    index = read_index(args.root)
+    counts = {split: sum(shard.groups for shard in shards) for split, shards in index.items()}
+    if args.json:
+        print(json.dumps({"groups": counts, "problems": []}))
+    else:
+        listed = ", ".join(f"{split}: {count} groups" for split, count in counts.items())
+        print(f"{args.root}: sound ({listed})")
+    return 0
+
+
+def _print_result(
+    args: argparse.Namespace, checked: "Checked", index: dict[str, list["Shard"]]
+) -> None:
+    counts = {split: sum(shard.groups for shard in shards) for split, shards in index.items()}
     if args.json:
         problems = [str(problem) for problem in checked.problems]
         result = {"out": str(args.out), "groups": counts, "left_out": checked.left_out}
         print(json.dumps({**result, "problems": problems}, ensure_ascii=False))
         return
     for split, count in counts.items():
-        print(f"{split}: {count} groups in {len(index['splits'][split])} shards")
+        print(f"{split}: {count} groups in {len(index[split])} shards")
     print(f"left out: {checked.left_out} groups ({len(checked.problems)} problems)")
+
+
+def _list(problems: tuple | list) -> None:
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _shares(text: str) -> dict[str, float]:
+    from data_pipeline.errors import DataError
+
+    try:
+        parts = [float(part) for part in text.split(",")]
+    except ValueError:
+        parts = []
+    if len(parts) != 3 or min(parts) < 0 or not 0 < sum(parts) < float("inf"):
+        raise DataError(f"--split {text!r}: give three shares, as in 0.8,0.1,0.1")
+    return {s: share for s, share in zip(("train", "val", "test"), parts, strict=True) if share}

@@ -80,7 +80,7 @@ def test_what_is_no_data_set_is_told_apart(make_tree, tmp_path):
         open_source(root, "tset")
     with pytest.raises(DataError, match="nowhere: does not exist"):
         open_source(tmp_path / "nowhere", "val")
-    with pytest.raises(DataError, match="is neither shards nor an MDLP tree"):
+    with pytest.raises(DataError, match="is no data set that can be read"):
         open_source(root / "val" / "inputs", "val")
 
 
