@@ -12,9 +12,11 @@ from lpdiff_jax import entry
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains, then evaluates."""
+    from lpdiff_jax.evaluation.run import evaluate_run
     from lpdiff_jax.training.loop import train
 
     train(config, workdir)
+    evaluate_run(config, workdir)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import jax.numpy as jnp
 import numpy as np
 
 from lpdiff_jax.images import to_float, to_uint8
@@ -58,7 +59,8 @@ def order(names: Iterable[str]) -> list[str]:
 class Restores(Protocol):
     """What evaluation needs of a `Restorer`; images are float32 in [-1, 1]."""
 
-    image_size: tuple[int, int]
+    @property
+    def image_size(self) -> tuple[int, int]: ...
 
     def condition(self, frames: Any, mask: Any = None) -> Any:
         """psi [B, H, W, 3] of frames [B, N, H, W, 3]."""
@@ -125,7 +127,7 @@ def restore_batch(
     seed: int = 0,
 ) -> Restored:
     """Runs the model on a batch."""
-    frames, mask = to_float(batch["frames"]), batch["frame_mask"]
+    frames, mask = to_float(jnp.asarray(batch["frames"])), batch["frame_mask"]
     psi = restorer.condition(frames, mask)
     restored = restorer.restore(frames, mask, steps=steps, samples=samples, seed=seed)
     return Restored(np.asarray(to_uint8(psi)), np.asarray(to_uint8(restored)))
