@@ -86,11 +86,20 @@ def image_files(group: str, folder: Path) -> tuple[list[Path], list[Problem]]:
     """The files of a folder in natural order, and a problem for each that is no image file."""
     try:
         paths = [folder / name for name in list_names(folder)]
+    except FileNotFoundError:
+        return [], [Problem(group, folder, "missing")]
     except OSError as error:
         return [], [Problem(group, folder, f"cannot be listed: {error.strerror or error}")]
-    kinds = ", ".join(IMAGE_SUFFIXES)
-    wrong = [p for p in paths if p.suffix.lower() not in IMAGE_SUFFIXES or not p.is_file()]
-    return paths, [Problem(group, path, f"not an image file ({kinds})") for path in wrong]
+    faults = ((path, _fault_of_file(path)) for path in paths)
+    return paths, [Problem(group, path, fault) for path, fault in faults if fault]
+
+
+def _fault_of_file(path: Path) -> str | None:
+    """What is wrong with a file, as far as can be told without opening it."""
+    if path.is_file():
+        good = path.suffix.lower() in IMAGE_SUFFIXES
+        return None if good else f"its name does not end in {', '.join(IMAGE_SUFFIXES)}"
+    return "a link that leads to no file" if path.is_symlink() else "not a file"
 
 
 def reason_of(error: DataError, path: Path) -> str:
