@@ -35,8 +35,11 @@ def get_config() -> ConfigDict:
 
     config.model = get_model()
 
-    # How plates are restored when the caller does not say: name, steps, eta (see `lpdiff restore`).
-    config.sampler = ConfigDict({"name": "ddim", "steps": 10, "eta": 0.0})
+    # How plates are restored when the caller does not say; saved with the model. The choices are
+    # explained in diffusion/samplers.py:Sampler.
+    config.sampler = ConfigDict(
+        {"name": "ddim", "steps": 10, "eta": 0.0, "spacing": "uniform", "start": 1.0}
+    )
 
     # Stage psi: the condition network alone, supervised by the ground truth.
     config.psi = get_optimisation()

@@ -1,14 +1,16 @@
 """Restorer: the public way to restore plates with a trained model."""
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from lpdiff_jax.diffusion import samplers
+from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import LPDiff, Variables, build_model
 from lpdiff_jax.model_directory import StoredModel, is_model_directory, load_model
@@ -20,21 +22,31 @@ class Restorer:
     Images are float32 NHWC RGB in [-1, 1] of `image_size`; frames are [B, N, H, W, 3], in order
     (far to near), and mask [B, N] is False where a frame is padding.
 
+    Each function is compiled once for a shape. Batches are filled up to a power of two, and those
+    above `max_batch` are cut into parts of that size, so that few shapes occur.
+
     Attributes:
       model: the networks and the diffusion process.
       variables: their parameters.
-      sampler: default name, steps and eta of sampling.
+      sampler: how plates are sampled when the caller does not say.
+      max_batch: plates that are computed together at most.
     """
 
-    def __init__(self, model: LPDiff, variables: Variables, sampler: dict[str, Any]):
+    def __init__(
+        self,
+        model: LPDiff,
+        variables: Variables,
+        sampler: Sampler | Mapping[str, Any],
+        *,
+        max_batch: int = 32,
+    ):
         self.model = model
         self.variables = jax.tree.map(jnp.asarray, variables)
-        self.sampler = sampler
+        self.sampler = sampler if isinstance(sampler, Sampler) else make_sampler(sampler)
+        self.max_batch = max_batch
         self._condition = jax.jit(model.psi)
         self._denoise = jax.jit(model.predict_noise)
-        self._restore = jax.jit(
-            functools.partial(_restore, model), static_argnames=("steps", "name", "eta", "samples")
-        )
+        self._sample = jax.jit(functools.partial(_sample, model), static_argnames="sampler")
 
     @classmethod
     def load(
@@ -94,7 +106,7 @@ class Restorer:
     def condition(self, frames: Any, mask: Any = None) -> jax.Array:
         """psi [B, H, W, 3], the first estimate, not clipped."""
         frames, mask = self._check(frames, mask)
-        return self._condition(self.variables, frames, mask)
+        return self._in_parts(self._condition, frames, mask)
 
     def denoise(self, psi: Any, x_t: Any, noise_level: Any) -> jax.Array:
         """The noise predicted in x_t [B, H, W, 3]; noise_level [B] = sqrt(alphas_cumprod)."""
@@ -108,22 +120,22 @@ class Restorer:
         mask: Any = None,
         *,
         steps: int | None = None,
-        sampler: str | None = None,
+        sampler: str | Sampler | None = None,
         samples: int = 1,
-        seed: int = 0,
+        seed: int | Sequence[int] = 0,
     ) -> jax.Array:
         """Restores plates.
 
-        A plate's result depends on its frames, the seed and the sample's number alone, not on
+        A plate's result depends on its frames, its seed and the sample's number alone, not on
         its place in the batch.
 
         Args:
           frames: [B, N, H, W, 3] in [-1, 1].
           mask: [B, N] bool; None means that all frames are real.
           steps: denoiser calls; None takes the model's default.
-          sampler: see `diffusion.samplers`; None takes the model's default.
+          sampler: a name of `diffusion.samplers`, or all of its choices; None takes the model's.
           samples: K, how many restorations of each plate.
-          seed: of the noise.
+          seed: of the noise: one for all plates, or one a plate.
 
         Returns:
           [B, K, H, W, 3], clipped to [-1, 1].
@@ -131,75 +143,116 @@ class Restorer:
         Raises:
           UserError: frames of another size, or a sampler or number of steps that does not exist.
         """
-        frames, mask = self._check(frames, mask)
+        return self.sample(
+            self.condition(frames, mask), steps=steps, sampler=sampler, samples=samples, seed=seed
+        )
+
+    def sample(
+        self,
+        psi: Any,
+        *,
+        steps: int | None = None,
+        sampler: str | Sampler | None = None,
+        samples: int = 1,
+        seed: int | Sequence[int] = 0,
+    ) -> jax.Array:
+        """`restore`, from psi [B, H, W, 3] as `condition` gives it."""
+        psi = jnp.asarray(psi, jnp.float32)
+        chosen = self._choose(sampler, steps)
         if not self.has_diffusion:
-            psi = jnp.clip(self._condition(self.variables, frames, mask), -1, 1)
-            return jnp.repeat(psi[:, None], samples, axis=1)
+            return jnp.repeat(jnp.clip(psi, -1, 1)[:, None], samples, axis=1)
+        seeds = np.broadcast_to(np.asarray(seed, np.uint32), psi.shape[:1])
+        # Samples lie beside each other in one batch: [B, K] flattened.
+        plates = self._in_parts(
+            functools.partial(self._sample, sampler=chosen),
+            jnp.repeat(psi, samples, axis=0),
+            jnp.asarray(np.repeat(seeds, samples)),
+            jnp.asarray(np.tile(np.arange(samples, dtype=np.uint32), len(psi))),
+        )
+        return plates.reshape(len(psi), samples, *plates.shape[1:])
+
+    def _choose(self, sampler: str | Sampler | None, steps: int | None) -> Sampler:
+        """The sampler asked for; what is left open is the model's own."""
+        chosen = sampler if isinstance(sampler, Sampler) else self.sampler
+        changes: dict[str, Any] = {"name": sampler} if isinstance(sampler, str) else {}
+        changes |= {} if steps is None else {"steps": steps}
         try:
-            return self._restore(
-                self.variables,
-                frames,
-                mask,
-                jax.random.key(seed),
-                steps=steps or self.sampler["steps"],
-                name=sampler or self.sampler["name"],
-                eta=self.sampler["eta"],
-                samples=samples,
-            )
+            chosen = dataclasses.replace(chosen, **changes)
+            chosen.visited(self.model.schedule)
         except ValueError as error:
             raise UserError(str(error)) from error
+        return chosen
+
+    def _in_parts(self, function: Any, *arrays: jax.Array) -> jax.Array:
+        """Applies a compiled function to batches [B, ...] in parts of few sizes."""
+        parts = []
+        for part, size in batch_parts(len(arrays[0]), self.max_batch):
+            out = function(self.variables, *(_fill(x[part], size) for x in arrays))
+            parts.append(out[: part.stop - part.start])
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
     def _check(self, frames: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
         frames = jnp.asarray(frames, jnp.float32)
-        if frames.ndim != 5 or frames.shape[2:] != (*self.image_size, 3) or frames.shape[1] < 1:
+        if frames.ndim != 5 or frames.shape[2:] != (*self.image_size, 3) or 0 in frames.shape:
             height, width = self.image_size
             raise UserError(f"frames are [B, N, {height}, {width}, 3], not {list(frames.shape)}")
         mask = jnp.ones(frames.shape[:2], bool) if mask is None else jnp.asarray(mask, bool)
-        if self.model.condition.pairing == "consecutive":
-            return _first_three(frames, mask)
         return frames, mask
 
 
-def _first_three(frames: jax.Array, mask: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Exactly three frames, as the published program takes them: of two 1, 2, 2; of one 1, 1, 1."""
-    real = mask.sum(1, keepdims=True)
-    chosen = jnp.minimum(jnp.arange(3)[None], real - 1)
-    frames = jnp.take_along_axis(frames, chosen[:, :, None, None, None], axis=1)
-    return frames, jnp.ones(frames.shape[:2], bool)
+def make_sampler(section: Mapping[str, Any]) -> Sampler:
+    """A sampler from a configuration's `sampler` section.
+
+    Raises:
+      UserError: a field that is unknown or out of range.
+    """
+    try:
+        return Sampler(**section)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the configuration's section `sampler` does not fit: {error}") from error
 
 
-def _restore(
+def batch_parts(total: int, largest: int) -> Iterator[tuple[slice, int]]:
+    """Cuts a batch into parts: which plates, and the size that they are filled up to.
+
+    A batch up to `largest` is one part, filled up to a power of two; more plates make parts of
+    `largest` throughout, so that one compilation serves any number of them.
+    """
+    size = largest if total > largest else min(1 << (total - 1).bit_length(), largest)
+    for first in range(0, total, size):
+        yield slice(first, min(first + size, total)), size
+
+
+def _fill(x: jax.Array, size: int) -> jax.Array:
+    """Repeats the last plate of x [B, ...] until there are `size`."""
+    missing = size - len(x)
+    return x if missing == 0 else jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
+
+
+def _sample(
     model: LPDiff,
     variables: Variables,
-    frames: jax.Array,
-    mask: jax.Array,
-    key: jax.Array,
+    psi: jax.Array,
+    seeds: jax.Array,
+    numbers: jax.Array,
     *,
-    steps: int,
-    name: str,
-    eta: float,
-    samples: int,
+    sampler: Sampler,
 ) -> jax.Array:
-    batch = frames.shape[0]
-    psi = model.psi(variables, frames, mask)
-    # Samples lie beside each other in one batch: [B, K] flattened.
-    psi = jnp.repeat(psi, samples, axis=0)
-    visited = samplers.timesteps(model.schedule.steps, steps)
+    """Plates [B, H, W, 3] from psi; each one's noise is keyed by its seed [B] and number [B]."""
+    schedule = sampler.visited(model.schedule)
+    key_of = lambda seed, number: jax.random.fold_in(jax.random.key(seed), number)  # noqa: E731
+    keys = jax.vmap(key_of)(seeds, numbers)
 
-    def noise(index: jax.Array) -> jax.Array:
-        keys = jax.vmap(lambda k: jax.random.fold_in(jax.random.fold_in(key, k), index))(
-            jnp.arange(samples)
-        )
-        each = jax.vmap(lambda k: jax.random.normal(k, psi.shape[1:]))(keys)
-        return jnp.tile(each, (batch, 1, 1, 1))
+    def noise(index: jax.Array | int) -> jax.Array:
+        draw = lambda key: jax.random.normal(jax.random.fold_in(key, index), psi.shape[1:])  # noqa: E731
+        return jax.vmap(draw)(keys)
 
-    x_0 = samplers.sample(
+    x_0 = sample(
         lambda x_t, level: model.predict_x0(variables, psi, x_t, level),
-        noise(jnp.asarray(len(visited))),
+        sampler.first(noise(schedule.steps), schedule),
         noise,
-        model.schedule.respaced(visited),
-        name,
-        eta,
+        schedule,
+        sampler.name,
+        sampler.eta,
     )
-    plates = jnp.clip(model.compose(x_0, psi), -1, 1)
-    return plates.reshape(batch, samples, *plates.shape[1:])
+    return jnp.clip(model.compose(x_0, psi), -1, 1)

@@ -82,7 +82,7 @@ def restore_files(
             progress(min(first + options.batch_size, len(groups)), len(groups))
     summary = {
         "options": dataclasses.asdict(options),
-        "sampler": restorer.sampler,
+        "sampler": dataclasses.asdict(restorer.sampler),
         "diffusion": restorer.has_diffusion,
         "plates": plates,
         "problems": problems,

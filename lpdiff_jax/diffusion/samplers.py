@@ -3,27 +3,77 @@
 A `denoise_fn(x_t [B, ...], noise_level [B]) -> x_0 [B, ...]` is all that a sampler knows of the
 network; clipping belongs to it. The steps visit a subset of the trained noise levels: the schedule
 is respaced, never shortened with the same betas.
+
+Every sampler here is linear in x_t, the two newest estimates of x_0 and fresh noise, so a sampler
+is four numbers a step (`coefficients`), made in float64:
+
+  x_prev = x * x_t + x_0 * x_0(t) + x_0_before * x_0(t + 1) + noise * fresh noise
+
+They differ in two things only: the share `eta` of fresh noise, and whether the estimate of x_0 is
+extrapolated from the step before (second order).
 """
 
+import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lpdiff_jax.diffusion.schedule import NoiseSchedule
+from lpdiff_jax.diffusion.schedule import SPACINGS, NoiseSchedule
+from lpdiff_jax.errors import check_choice
 
-DenoiseFn = Callable[[jax.Array, jax.Array], jax.Array]
+DenoiseFn = Callable[..., jax.Array]
 NoiseFn = Callable[[jax.Array], jax.Array]
 
-NAMES = ("ddpm", "ddim")
+# ddpm: Ho et al. 2020. ddim: Song et al. 2021. dpmpp_2m, dpmpp_2m_sde: Lu et al. 2022,
+# "DPM-Solver++", algorithm 2 and its SDE form.
+NAMES = ("ddpm", "ddim", "dpmpp_2m", "dpmpp_2m_sde")
 
 
-def timesteps(trained: int, steps: int) -> np.ndarray:
-    """`steps` of the trained steps 1..T, evenly spread, the last one included."""
-    if not 1 <= steps <= trained:
-        raise ValueError(f"steps are between 1 and the trained {trained}, not {steps}")
-    return np.unique(np.round(np.linspace(trained / steps, trained, steps)).astype(int))
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+    """How to sample; a configuration's `sampler` section.
+
+    Attributes:
+      name: one of `NAMES`.
+      steps: calls of the denoiser.
+      eta: 'ddim' only: its share of fresh noise, 0 (deterministic) to 1 (as 'ddpm').
+      spacing: which of the trained levels are visited, see `NoiseSchedule.timesteps`.
+      start: 1 begins with N(0, I). Less begins with psi (x_0 = 0), noised as after that share of
+        the trained steps.
+    """
+
+    name: str = "ddim"
+    steps: int = 10
+    eta: float = 0.0
+    spacing: str = "uniform"
+    start: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("sampler", self.name, NAMES)
+        check_choice("spacing", self.spacing, SPACINGS)
+        if self.steps < 1:
+            raise ValueError(f"sampling steps are at least 1, not {self.steps}")
+        if not 0 <= self.eta <= 1:
+            raise ValueError(f"eta is between 0 and 1, not {self.eta}")
+        if not 0 < self.start <= 1:
+            raise ValueError(f"start is above 0 and at most 1, not {self.start}")
+
+    def visited(self, trained: NoiseSchedule) -> NoiseSchedule:
+        """The trained schedule's levels that the steps visit.
+
+        Raises:
+          ValueError: more steps than the trained schedule has up to `start`.
+        """
+        return trained.respaced(trained.timesteps(self.steps, self.spacing, self.start))
+
+    def first(self, noise: jax.Array, visited: NoiseSchedule) -> jax.Array:
+        """x at the first (noisiest) level, from Gaussian noise of its shape."""
+        if self.start == 1:
+            return noise
+        return noise * float(np.sqrt(1 - visited.noise_levels[-1] ** 2))
 
 
 def sample(
@@ -33,64 +83,80 @@ def sample(
     schedule: NoiseSchedule,
     name: str = "ddim",
     eta: float = 0.0,
+    *,
+    prepare: Callable[[jax.Array], Any] | None = None,
 ) -> jax.Array:
     """Runs a sampler over every step of a (respaced) schedule.
 
     Args:
       denoise_fn: see the module.
       x: [B, ...], noise at the schedule's last level.
-      noise_fn: step index (0 is the least noisy) -> Gaussian noise of x's shape.
+      noise_fn: step index (0 is the least noisy) -> Gaussian noise of x's shape; not called by
+        deterministic samplers.
       schedule: the levels to visit.
-      name: 'ddpm' (Ho et al. 2020) or 'ddim' (Song et al. 2021).
-      eta: DDIM's share of fresh noise, 0 (deterministic) to 1.
+      name: one of `NAMES`.
+      eta: see `Sampler`.
+      prepare: noise levels [steps] -> a tree of arrays [steps, ...], computed once, before the
+        loop; its slice of the step is then the third argument of `denoise_fn`.
 
     Returns:
       x_0 [B, ...].
     """
-    if name not in NAMES:
-        raise ValueError(f"sampler is {name!r}; allowed: {', '.join(NAMES)}")
-    step_fn = _ddpm_step if name == "ddpm" else _ddim_step
-    coefficients = _coefficients(schedule, eta)
+    numbers = coefficients(schedule.noise_levels, name, eta)
+    stochastic = bool(numbers["noise"].any())
+    levels = jnp.asarray(schedule.noise_levels[1:], jnp.float32)
+    steps = {
+        "index": jnp.arange(schedule.steps),
+        "level": levels,
+        "prepared": () if prepare is None else (prepare(levels),),
+        "numbers": {key: jnp.asarray(array, jnp.float32) for key, array in numbers.items()},
+    }
 
-    def body(x: jax.Array, step: dict[str, jax.Array]) -> tuple[jax.Array, None]:
-        level = jnp.full(x.shape[:1], step["level"], jnp.float32)
-        return step_fn(x, denoise_fn(x, level), noise_fn(step["index"]), step), None
+    def body(carry: tuple[jax.Array, jax.Array], step: dict[str, Any]) -> tuple[Any, None]:
+        x, x_0_before = carry
+        level = jnp.broadcast_to(step["level"], x.shape[:1])
+        x_0 = denoise_fn(x, level, *step["prepared"])
+        number = step["numbers"]
+        x = number["x"] * x + number["x_0"] * x_0 + number["x_0_before"] * x_0_before
+        if stochastic:
+            x = x + number["noise"] * noise_fn(step["index"])
+        return (x, x_0), None
 
-    x, _ = jax.lax.scan(body, x, coefficients, reverse=True)
+    (x, _), _ = jax.lax.scan(body, (x, jnp.zeros_like(x)), steps, reverse=True)
     return x
 
 
-def _coefficients(schedule: NoiseSchedule, eta: float) -> dict[str, jax.Array]:
-    """What each step multiplies with, float32 [steps]."""
-    buffers = schedule.buffers()
-    levels = schedule.noise_levels
-    level, previous = levels[1:], levels[:-1]
-    ratio = (level / previous) ** 2
-    noise_share = np.sqrt((1 - previous**2) / np.maximum(1 - level**2, 1e-20) * (1 - ratio))
-    fresh = eta * noise_share
-    arrays = {
-        "level": level,
-        "sigma": np.sqrt(1 - level**2),
-        "previous": previous,
-        "fresh": fresh,
-        "kept": np.sqrt(np.maximum(1 - previous**2 - fresh**2, 0)),
-        "mean_x0": buffers["posterior_mean_coef1"],
-        "mean_x": buffers["posterior_mean_coef2"],
-        "deviation": np.exp(0.5 * buffers["posterior_log_variance_clipped"].astype(np.float64))
-        * (np.arange(schedule.steps) > 0),
-    }
-    device = {name: jnp.asarray(array, jnp.float32) for name, array in arrays.items()}
-    return device | {"index": jnp.arange(schedule.steps)}
+def coefficients(noise_levels: np.ndarray, name: str, eta: float = 0.0) -> dict[str, np.ndarray]:
+    """What each step multiplies with, see the module.
+
+    Well defined where the first level is 0 (zero terminal SNR) and at the last step, to level 1.
+
+    Args:
+      noise_levels: float64 [steps + 1], falling from 1.
+      name: one of `NAMES`.
+      eta: see `Sampler`.
+
+    Returns:
+      float64 [steps] each: x, x_0, x_0_before, noise; index 0 is the last step taken.
+    """
+    check_choice("sampler", name, NAMES)
+    if name != "ddim":
+        eta = 0.0 if name == "dpmpp_2m" else 1.0
+    level, after = noise_levels[1:], noise_levels[:-1]
+    sigma, sigma_after = np.sqrt(1 - level**2), np.sqrt(1 - after**2)
+    # exp(-h), h the step in log(level / sigma); written so that neither end divides by zero.
+    shrink = level * sigma_after / (after * sigma)
+    noise = eta * sigma_after * np.sqrt(np.maximum(1 - shrink**2, 0))
+    of_x = np.sqrt(np.maximum(sigma_after**2 - noise**2, 0)) / sigma
+    of_x_0 = after - level * of_x
+    more = _extrapolation(shrink) if name.startswith("dpmpp") else np.zeros_like(level)
+    return {"x": of_x, "x_0": of_x_0 * (1 + more), "x_0_before": -of_x_0 * more, "noise": noise}
 
 
-def _ddpm_step(
-    x: jax.Array, x_0: jax.Array, noise: jax.Array, step: dict[str, jax.Array]
-) -> jax.Array:
-    return step["mean_x0"] * x_0 + step["mean_x"] * x + step["deviation"] * noise
-
-
-def _ddim_step(
-    x: jax.Array, x_0: jax.Array, noise: jax.Array, step: dict[str, jax.Array]
-) -> jax.Array:
-    predicted_noise = (x - step["level"] * x_0) / jnp.maximum(step["sigma"], 1e-6)
-    return step["previous"] * x_0 + step["kept"] * predicted_noise + step["fresh"] * noise
+def _extrapolation(shrink: np.ndarray) -> np.ndarray:
+    """Half of each step's h over that of the step before; 0 (first order) at both ends."""
+    with np.errstate(divide="ignore"):
+        h = -np.log(shrink)
+    more = np.zeros_like(h)
+    more[1:-1] = h[1:-1] / (2 * h[2:])
+    return more

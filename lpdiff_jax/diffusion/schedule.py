@@ -5,7 +5,10 @@ import math
 
 import numpy as np
 
+from lpdiff_jax.errors import check_choice
+
 NAMES = ("linear", "quad", "warmup10", "warmup50", "const", "jsd", "cosine")
+SPACINGS = ("uniform", "quadratic", "log_snr")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -55,6 +58,49 @@ class NoiseSchedule:
                 "posterior_mean_coef2": (1.0 - previous) * np.sqrt(alphas) / (1.0 - alphas_cumprod),
             }
         return {name: array.astype(np.float32) for name, array in buffers.items()}
+
+    @property
+    def log_snr(self) -> np.ndarray:
+        """float64 [T]: log(alphas_cumprod / (1 - alphas_cumprod)); -inf at zero terminal SNR."""
+        alphas_cumprod = self.alphas_cumprod
+        with np.errstate(divide="ignore"):
+            return np.log(alphas_cumprod) - np.log(1.0 - alphas_cumprod)
+
+    def timesteps(self, steps: int, spacing: str = "uniform", start: float = 1.0) -> np.ndarray:
+        """Which of the trained steps 1..T to visit when sampling in fewer.
+
+        The noisiest is always among them; the clean end, where nothing is left to predict, is not.
+
+        Args:
+          steps: how many.
+          spacing: 'uniform' in t, 'quadratic' (finer where there is less noise), or 'log_snr'
+            (uniform in log(SNR), of which what is below -10 counts as one place).
+          start: sampling begins at this share of T.
+
+        Returns:
+          int [steps], increasing, all different.
+
+        Raises:
+          ValueError: an unknown spacing, or more steps than there are.
+        """
+        check_choice("spacing", spacing, SPACINGS)
+        last = max(round(self.steps * start), 1)
+        if not 1 <= steps <= last:
+            raise ValueError(f"sampling steps are between 1 and the trained {last}, not {steps}")
+        share = np.arange(1, steps + 1) / steps
+        if spacing == "log_snr":
+            log_snr = np.maximum(self.log_snr[:last], -10)
+            wanted = log_snr[0] + share * (log_snr[-1] - log_snr[0])
+            times = np.interp(-wanted, -log_snr, np.arange(1, last + 1))
+        else:
+            times = last * (share if spacing == "uniform" else share**2)
+        # Rounding may make neighbours equal: push them apart, upwards and then back below T.
+        order = np.arange(steps)
+        times = np.maximum(np.round(times).astype(int), 1)
+        times = np.maximum.accumulate(times - order) + order
+        times = np.minimum(times, last - (steps - 1) + order)
+        times[-1] = last
+        return times
 
     def respaced(self, timesteps: np.ndarray) -> "NoiseSchedule":
         """The schedule that visits only some of the trained noise levels.
