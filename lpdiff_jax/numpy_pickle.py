@@ -98,6 +98,11 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """Protocol 2 writes empty bytes as a call without arguments."""
+    return b""
+
+
 def _resolve(node: Any, done: dict[int, Any]) -> Any:
     """Replaces records by arrays; `done` keeps shared parts from being visited twice."""
     if id(node) in done:
@@ -119,6 +124,7 @@ def _resolve(node: Any, done: dict[int, Any]) -> Any:
 _CONSTRUCTORS: dict[str, safe_pickle.Constructor | None] = {
     "collections.OrderedDict": safe_pickle.ordered_dict,
     "_codecs.encode": _encode,
+    "__builtin__.bytes": _no_bytes,
     "numpy.dtype": _Dtype,
     "numpy.ndarray": None,
 }

@@ -98,6 +98,7 @@ _DAMAGE = (
     struct.error,
     RecursionError,
     MemoryError,
+    DeprecationWarning,  # an unknown escape in a string, where warnings are errors
 )
 
 # Instructions whose argument, as pickletools decodes it, is the value to push.

@@ -241,7 +241,10 @@ def _read_legacy(stream: BinaryIO, source: str) -> Any:
     ) -> Any:
         return safe_pickle.load(stream, constructors, source=source, persistent_load=storage)
 
-    if stream.read(1) != b"\x80":
+    magic = stream.read(2)
+    if magic == b"PK":
+        raise UserError(f"{source}: truncated: the archive's table of contents is not there")
+    if magic[:1] != b"\x80":
         raise UserError(f"{source}: not a PyTorch checkpoint (neither of torch.save's formats)")
     stream.seek(0)
     if read_pickle() != _LEGACY_MAGIC:

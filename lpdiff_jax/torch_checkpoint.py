@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lpdiff_jax.diffusion.schedule import make_schedule
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import LPDiff, build_model
 from lpdiff_jax.model_directory import StoredModel
@@ -34,7 +33,6 @@ _CONDITION_SIZES = {"features", "strides", "channel_kernel"}
 _DENOISER_SIZES = {"features", "multipliers", "blocks", "norm_groups", "dropout"} | {
     "nominal_resolution", "attention_resolutions",
 }  # fmt: skip
-_SCHEDULE_BUFFERS = frozenset(make_schedule("const", 1).buffers())
 _UNUSED = "MTA.IntraframeAtt.feature_fusion."  # in every checkpoint, in no computation
 _UNUSED_SHAPES = {
     "conv1.weight": (3, 6, 3, 3),
@@ -65,6 +63,10 @@ def read_checkpoint(
     image_size: tuple[int, int] = (112, 224),
 ) -> StoredModel:
     """Reads a `..._gen.pth` of the published program. Nothing in the file is executed.
+
+    The result's `config` has the sections `model` and `sampler` that compute what the published
+    program computes; its `extra` holds what they do not use (schedule buffers, counters, unused
+    layers), by the names there.
 
     Args:
       path: the file.
@@ -99,40 +101,40 @@ def from_state_dict(
         "schedule": {"betas": _betas(state, betas, source)},
     }
     try:
-        entries = _entries(build_model(config))
+        model = build_model(config)
+        entries = _entries(model)
     except (ValueError, UserError) as error:
         raise UserError(
             f"{source}: cannot be built with image size {image_size} and {norm_groups} norm "
             f"groups ({error}); give others"
         ) from error
-    extra = {name: array for name, array in state.items() if name not in entries}
-    _check(state, entries, (name for name in extra if not _is_tolerated(name)), source)
+    companions = _companions(model, entries)
+    if betas is not None:  # the file's own buffers describe another schedule
+        state = {name: a for name, a in state.items() if name not in model.schedule.buffers()}
+    _check(state, entries, companions, source)
     flat = {e.path: e.layout.from_torch(state[name]) for name, e in entries.items()}
     sampler = {"name": "ddpm", "steps": len(config["schedule"]["betas"]), "eta": 0.0}
     return StoredModel(
         config={"model": config, "sampler": sampler},
         variables=flax.traverse_util.unflatten_dict(flat),
-        extra=extra,
+        extra={name: array for name, array in state.items() if name not in entries},
     )
 
 
 def to_state_dict(
-    config: Mapping[str, Any],
-    variables: Mapping[str, Any],
-    extra: StateDict | None = None,
+    model: LPDiff, variables: Mapping[str, Any], extra: StateDict | None = None
 ) -> dict[str, np.ndarray]:
     """Returns the state dict that the published program loads, `strict=True` included.
 
     Args:
-      config: a configuration whose section `model` has the published architecture.
-      variables: the model's variables.
+      model: a model of the published architecture.
+      variables: its variables.
       extra: entries to write as they are. Those that the program demands and that are missing
         here are made: buffers from the schedule, zero counters, unused layers at zero.
 
     Raises:
       UserError: the published program has no place for this model.
     """
-    model = build_model(config["model"])
     _check_released(model)
     flat = flax.traverse_util.flatten_dict(dict(variables))
     entries = _entries(model)
@@ -146,13 +148,10 @@ def to_state_dict(
 
 
 def write_checkpoint(
-    path: str | Path,
-    config: Mapping[str, Any],
-    variables: Mapping[str, Any],
-    extra: StateDict | None = None,
+    path: str | Path, model: LPDiff, variables: Mapping[str, Any], extra: StateDict | None = None
 ) -> None:
     """Writes a `..._gen.pth` that `torch.load` reads; arguments as of `to_state_dict`."""
-    write_state_dict(path, to_state_dict(config, variables, extra))
+    write_state_dict(path, to_state_dict(model, variables, extra))
 
 
 # --- what a file holds -----------------------------------------------------------------------
@@ -169,13 +168,17 @@ def _state_dict(content: Any, source: str) -> StateDict:
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
         raise UserError(f"{source}: holds no state dict (tensors by name)")
-    wrong = [str(name) for name, value in content.items() if not isinstance(value, np.ndarray)]
+    wrong = [
+        name if isinstance(name, str) else "a number"
+        for name, value in content.items()
+        if not (isinstance(name, str) and isinstance(value, np.ndarray))
+    ]
     if wrong:
-        raise UserError(f"{source}: not a plain state dict; no tensors: {_listing(wrong)}")
-    if not any(str(name).startswith(("denoise_fn.", "MTA.")) for name in content):
+        raise UserError(f"{source}: not a plain state dict; not tensors by name: {_listing(wrong)}")
+    if not any(name.startswith(("denoise_fn.", "MTA.")) for name in content):
         raise UserError(
             f"{source}: not a checkpoint of LP-Diff (whose entries begin with denoise_fn. and "
-            f"MTA.); it has {_listing(map(str, content))}"
+            f"MTA.); it has {_listing(content)}"
         )
     return content
 
@@ -244,7 +247,7 @@ def _numbers(names: Iterable[str], pattern: str) -> list[int]:
 def _betas(state: StateDict, betas: Sequence[float] | None, source: str) -> list[float]:
     if betas is None:
         if "betas" not in state:
-            raise UserError(f"{source}: has no schedule buffer `betas`; give the noise schedule")
+            raise UserError(f"{source}: has no schedule buffer `betas`; give betas")
         betas = state["betas"].astype(np.float64).ravel().tolist()
     values = np.asarray(betas, np.float64)
     if not (values.ndim == 1 and values.size and (values > 0).all() and (values <= 1).all()):
@@ -268,16 +271,18 @@ def _entries(model: LPDiff) -> dict[str, _Entry]:
 
 
 def _check(
-    state: StateDict, entries: Mapping[str, _Entry], unknown: Iterable[str], source: str
+    state: StateDict, entries: Mapping[str, _Entry], companions: StateDict, source: str
 ) -> None:
-    """Raises unless every entry is there, of its shape, real-valued, and nothing is unknown."""
+    """Raises unless every entry is there, all are of the right kind, and none is unknown."""
+    shapes = {name: entry.shape for name, entry in entries.items()}
+    shapes |= {name: array.shape for name, array in companions.items()}
     problems = {
         "missing": [name for name in entries if name not in state],
-        "extra": list(unknown),
+        "extra": [name for name in state if name not in shapes],
         "of the wrong shape": [
-            f"{name} ({tuple(state[name].shape)}, expected {entry.shape})"
-            for name, entry in entries.items()
-            if name in state and state[name].shape != entry.shape
+            f"{name} ({state[name].shape}, expected {shape})"
+            for name, shape in shapes.items()
+            if name in state and state[name].shape != shape
         ],
         "not of floating point": [
             name
@@ -290,17 +295,8 @@ def _check(
         raise UserError("\n".join([f"{source}: does not fit the published network:", *found]))
 
 
-def _is_tolerated(name: str) -> bool:
-    """Whether a checkpoint may hold this entry though no computation uses it."""
-    return (
-        name in _SCHEDULE_BUFFERS
-        or name.startswith(_UNUSED)
-        or name.endswith(".num_batches_tracked")
-    )
-
-
 def _listing(names: Iterable[str]) -> str:
-    names = list(names)
+    names = [name[:200] for name in names]
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
 
@@ -330,15 +326,15 @@ def _check_released(model: LPDiff) -> None:
         )
 
 
-def _companions(model: LPDiff, weights: StateDict) -> dict[str, np.ndarray]:
-    """What the published program demands in a file beside the weights, as it starts out there."""
+def _companions(model: LPDiff, entries: Iterable[str]) -> dict[str, np.ndarray]:
+    """What a published checkpoint holds beside the weights, as it starts out there."""
     unused = {
         _UNUSED + name: np.full(shape, float(name.endswith("running_var")), np.float32)
         for name, shape in _UNUSED_SHAPES.items()
     }
     counters = {
         name.replace("running_mean", "num_batches_tracked"): np.zeros((), np.int64)
-        for name in [*weights, *unused]
+        for name in [*entries, *unused]
         if name.endswith("running_mean")
     }
     return model.schedule.buffers() | unused | counters

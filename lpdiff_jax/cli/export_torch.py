@@ -1,6 +1,7 @@
 """`lpdiff export-torch`: a model of the published architecture becomes a PyTorch checkpoint."""
 
 import argparse
+from pathlib import Path
 
 HELP = "write a model as a PyTorch checkpoint that the published program loads"
 
@@ -8,7 +9,7 @@ HELP = "write a model as a PyTorch checkpoint that the published program loads"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument(
-        "model", metavar="DIR", help="model directory with the published architecture"
+        "model", metavar="DIR", help="model or work directory with the published architecture"
     )
     parser.add_argument(
         "output", metavar="OUT.pth", help="file to write, by custom ending in _gen.pth"
@@ -17,9 +18,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads the model and writes the file."""
-    from lpdiff_jax.model_directory import load_model
+    from lpdiff_jax.model import build_model
+    from lpdiff_jax.model_directory import is_model_directory, load_model
     from lpdiff_jax.torch_checkpoint import write_checkpoint
 
-    model = load_model(args.model)
-    write_checkpoint(args.output, model.config, model.variables, model.extra)
+    if is_model_directory(args.model):
+        stored = load_model(args.model)
+        model, variables = build_model(stored.config["model"]), stored.variables
+        write_checkpoint(args.output, model, variables, stored.extra)
+    else:
+        from lpdiff_jax.training.checkpoint import load_for_inference
+
+        _, model, variables = load_for_inference(Path(args.model))
+        write_checkpoint(args.output, model, variables)
     print(args.output)

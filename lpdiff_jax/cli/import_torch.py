@@ -2,6 +2,8 @@
 
 import argparse
 
+from lpdiff_jax.errors import UserError
+
 HELP = "convert a PyTorch checkpoint (..._gen.pth) into a model directory"
 
 
@@ -27,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar=("HEIGHT", "WIDTH"),
         help="size of the plates it restores (default: 112 224)",
     )
+    parser.add_argument(
+        "--betas",
+        nargs=3,
+        metavar=("FIRST", "LAST", "STEPS"),
+        help="linear noise schedule, for a file without schedule buffers of its own",
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -35,7 +43,10 @@ def run(args: argparse.Namespace) -> None:
     from lpdiff_jax.torch_checkpoint import read_checkpoint
 
     checkpoint = read_checkpoint(
-        args.checkpoint, norm_groups=args.norm_groups, image_size=tuple(args.image_size)
+        args.checkpoint,
+        norm_groups=args.norm_groups,
+        betas=None if args.betas is None else _linear(*args.betas),
+        image_size=tuple(args.image_size),
     )
     save_model(args.output, checkpoint.config, checkpoint.variables, checkpoint.extra)
     denoiser = checkpoint.config["model"]["denoiser"]
@@ -45,3 +56,13 @@ def run(args: argparse.Namespace) -> None:
         f"{checkpoint.config['sampler']['steps']} steps; "
         f"{len(checkpoint.extra)} entries kept for export-torch alone"
     )
+
+
+def _linear(first: str, last: str, steps: str) -> list[float]:
+    """The linear schedule that three arguments describe."""
+    from lpdiff_jax.diffusion.schedule import make_schedule
+
+    try:
+        return make_schedule("linear", int(steps), float(first), float(last)).betas.tolist()
+    except ValueError as error:
+        raise UserError(f"--betas {first} {last} {steps}: {error}") from error
