@@ -10,6 +10,10 @@ class UserError(Exception):
     """
 
 
+class Preempted(Exception):
+    """A signal stopped the run, after its state was saved; the same command goes on from there."""
+
+
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     """Raises ValueError, naming what is allowed, when a named choice is not one of them."""
     if value not in allowed:

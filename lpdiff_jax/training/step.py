@@ -38,7 +38,7 @@ def make_train_step(
             ema=optax.incremental_update(params, state.ema, 1 - ema_decay),
             opt_state=opt_state,
         )
-        return state, metrics | {"gradient_norm": optax.global_norm(grads)}
+        return state, metrics | {"gradient_norm": optax.tree.norm(grads)}
 
     return train_step
 
