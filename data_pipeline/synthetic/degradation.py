@@ -1,270 +1,384 @@
 """The far camera: from a clean plate to the few pixels that a roadside camera leaves of it.
 
-Light is linear float32 RGB (1 = white in full light) until the camera's tone curve, uint8 RGB
-after it. Lengths are millimetres on the plate, pixels of the picture at hand, or metres where said.
+`CameraModel` holds a value of every effect: a preset is a model of ranges, a group's conditions are
+a model of numbers drawn from them. `look` makes the pictures of one approach.
 """
 
+import dataclasses
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
 
-Range = tuple[float, float]
+from data_pipeline.synthetic import codec, optics, sensor, surface, weather
+from data_pipeline.synthetic.approach import Approach, skew
 
-_MARGIN_MM = 110
-_TO_LINEAR = ((np.arange(256) / 255.0) ** 2.2).astype(np.float32)
-# sRGB of body paints, by their share of cars sold (BASF colour report 2022, rounded).
-_BODY_COLOURS = np.array(
-    [
-        (228, 229, 230), (22, 22, 25), (120, 122, 126), (176, 178, 180), (34, 48, 84),
-        (118, 20, 24), (86, 70, 56), (44, 62, 50),
-    ],
-    np.uint8,
-)  # fmt: skip
-_BODY_WEIGHTS = np.array([39, 18, 16, 8, 8, 5, 4, 2]) / 100.0
+T = TypeVar("T")
+Range = tuple[float, float]
+# Pitch of a pixel of the picture, micrometres: 2 x 2 pixels of a 1/1.8-inch 4K sensor, the usual
+# traffic camera that records at half its resolution.
+PIXEL = 3.45
+_BINNING = 2
 
 
 @dataclass(frozen=True)
-class Preset:
-    """Ranges of the camera's effects; each is drawn uniformly, once a group or once a frame.
+class CameraModel(Generic[T]):
+    """All effects of the far camera: ranges (a preset) or one draw of them.
+
+    Ranges are uniform. One that starts below zero belongs to an effect that is often absent: a
+    negative draw means without it, so (-9, 1) is there one time in ten.
 
     Attributes:
-      far_width: plate width in the first frame, pixels.
-      approach: distance of the first frame over that of the ground truth.
-      yaw, pitch, roll: plate against the line of sight, degrees.
-      margin: surplus of the detector's box over the plate, share of the plate's size.
-      blur: Gaussian spread of optics and defocus, pixels of the far picture.
-      motion: length of the motion blur, pixels.
-      haze: veiling light, share of white.
-      exposure: gain on linear light, natural logarithm.
-      tint: spread of the colour channels' gains, natural logarithm.
-      noise: full well of a pixel, electrons; photon noise is 1 / sqrt(electrons).
+      far_width: plate width on the sensor in the first far frame, pixels.
+      near_width: plate width in the ground truth, pixels.
+      stored_width: width to which far plates are enlarged when they are stored, pixels; an
+        enlargement below 1 is not done.
+      focal: focal length, millimetres.
+      height: of the camera above the plate, metres.
+      lateral: of the car beside the camera's axis, metres.
+      heading: of the car against the road, degrees.
+      tilt: of the plate against the vertical, degrees.
+      lean: roll of the camera, degrees.
+      speed: of the car, metres a second.
+      interval: between far frames, seconds.
+      slack: surplus of the detector's box over the plate on the left and on the right, pixels of
+        the picture; above and below half a pixel more.
+      exposure_time: seconds.
+      row_time: of the rolling shutter, seconds a row.
+      vibration: of the camera on its pole, milliradians a second, root mean square in x; a quarter
+        of it in y, for a pole sways and twists more than it nods.
+      f_number: of the lens.
+      focus: focused distance over the ground truth's distance.
+      aberration: spread of the lens beyond diffraction, pixels.
+      extinction: of the air, per kilometre; 3.9 over the visibility in kilometres.
+      airlight: brightness of the haze, 1 = white.
+      rain: millimetres an hour.
+      glare: core of a reflected light, 1 = white.
+      night: stops by which the surroundings fall behind the lit plate.
+      unevenness: of the light over the plate, share.
+      wear, dirt: amount, 0 to 1.
+      occlusion: width of a bar in front of the plate, share of the scene's height.
+      gain: exposure error of far frames, stops.
+      near_gain: of the ground truth, stops.
+      flicker: of the exposure between frames, stops, root mean square.
+      tint: white-balance error of red and blue, stops, root mean square.
+      electrons: of white on the sensor, logarithm to base 10.
+      read_noise: electrons.
+      luma_denoise, chroma_denoise: spread of the camera's noise filters, pixels.
+      contrast: of the tone curve, 0 to 1.
+      saturation: factor on colourfulness.
       sharpen: amount of unsharp masking.
-      quality: JPEG quality of the far frames.
+      radius: of it, pixels.
+      overshoot: limit of its halos, share of white.
+      qp: H.264 quantisation parameter of far frames.
+      quality: JPEG quality of far frames as stored.
     """
 
-    far_width: Range = (36.0, 52.0)
-    approach: Range = (2.7, 3.6)
-    yaw: Range = (-12.0, 12.0)
-    pitch: Range = (4.0, 16.0)
-    roll: Range = (-1.5, 0.8)
-    margin: Range = (0.01, 0.11)
-    blur: Range = (1.0, 1.9)
-    motion: Range = (0.0, 2.5)
-    haze: Range = (0.0, 0.2)
-    exposure: Range = (-0.8, 0.6)
-    tint: Range = (-0.09, 0.09)
-    noise: Range = (3000.0, 20000.0)
-    sharpen: Range = (2.0, 6.0)
-    quality: Range = (45.0, 85.0)
+    far_width: T
+    near_width: T
+    stored_width: T
+    focal: T
+    height: T
+    lateral: T
+    heading: T
+    tilt: T
+    lean: T
+    speed: T
+    interval: T
+    slack: T
+    exposure_time: T
+    row_time: T
+    vibration: T
+    f_number: T
+    focus: T
+    aberration: T
+    extinction: T
+    airlight: T
+    rain: T
+    glare: T
+    night: T
+    unevenness: T
+    wear: T
+    dirt: T
+    occlusion: T
+    gain: T
+    near_gain: T
+    flicker: T
+    tint: T
+    electrons: T
+    read_noise: T
+    luma_denoise: T
+    chroma_denoise: T
+    contrast: T
+    saturation: T
+    sharpen: T
+    radius: T
+    overshoot: T
+    qp: T
+    quality: T
 
 
-PRESETS = {
-    "real-like": Preset(),
-    "mild": Preset(
-        blur=(0.3, 0.8), motion=(0.0, 1.0), haze=(0.0, 0.1), exposure=(-0.4, 0.2),
-        sharpen=(0.0, 1.5), quality=(70.0, 92.0), noise=(4000.0, 12000.0),
-    ),
-    "severe": Preset(
-        far_width=(26.0, 40.0), approach=(3.4, 5.0), blur=(1.4, 2.4), motion=(0.0, 4.0),
-        haze=(0.1, 0.5), exposure=(-1.5, 1.0), quality=(20.0, 60.0), noise=(200.0, 1500.0),
-    ),
-}  # fmt: skip
+REAL_LIKE: CameraModel[Range] = CameraModel(
+    far_width=(25.0, 33.0),
+    near_width=(130.0, 140.0),
+    stored_width=(40.0, 44.0),
+    focal=(25.0, 50.0),
+    height=(4.5, 6.5),
+    lateral=(-3.0, 3.0),
+    heading=(-3.0, 3.0),
+    tilt=(-4.0, 4.0),
+    lean=(-1.0, 1.0),
+    speed=(3.0, 17.0),
+    interval=(0.04, 0.2),
+    slack=(0.0, 1.0),
+    exposure_time=(0.0005, 0.002),
+    row_time=(5e-6, 20e-6),
+    vibration=(40.0, 140.0),
+    f_number=(2.0, 5.6),
+    focus=(1.1, 1.6),
+    aberration=(0.15, 0.4),
+    extinction=(0.0, 1.2),
+    airlight=(0.4, 0.9),
+    rain=(-150.0, 12.0),
+    glare=(-9.0, 0.8),
+    night=(-30.0, 3.0),
+    unevenness=(0.0, 0.25),
+    wear=(0.0, 0.3),
+    dirt=(-0.6, 0.3),
+    occlusion=(-4.0, 0.08),
+    gain=(-1.0, 0.4),
+    near_gain=(-1.0, 0.4),
+    flicker=(0.0, 0.1),
+    tint=(0.0, 0.1),
+    electrons=(3.3, 4.0),
+    read_noise=(2.0, 8.0),
+    luma_denoise=(0.5, 1.0),
+    chroma_denoise=(0.8, 1.6),
+    contrast=(0.0, 0.4),
+    saturation=(0.9, 1.4),
+    sharpen=(2.5, 5.0),
+    radius=(0.8, 1.3),
+    overshoot=(0.2, 0.4),
+    qp=(18.0, 27.0),
+    quality=(88.0, 97.0),
+)
+MILD = dataclasses.replace(
+    REAL_LIKE,
+    far_width=(36.0, 48.0),
+    vibration=(0.0, 5.0),
+    aberration=(0.2, 0.4),
+    focus=(1.2, 1.8),
+    extinction=(0.0, 1.0),
+    rain=(-1.0, 0.0),
+    glare=(-1.0, 0.0),
+    night=(-1.0, 0.0),
+    wear=(0.0, 0.1),
+    dirt=(-1.0, 0.0),
+    occlusion=(-1.0, 0.0),
+    gain=(-0.3, 0.3),
+    electrons=(3.7, 4.3),
+    luma_denoise=(0.0, 0.4),
+    chroma_denoise=(0.0, 0.8),
+    sharpen=(0.0, 1.0),
+    qp=(14.0, 22.0),
+    quality=(85.0, 95.0),
+)
+SEVERE = dataclasses.replace(
+    REAL_LIKE,
+    far_width=(15.0, 22.0),
+    vibration=(30.0, 150.0),
+    exposure_time=(0.001, 0.006),
+    extinction=(1.0, 10.0),
+    rain=(-40.0, 40.0),
+    glare=(-3.0, 1.5),
+    night=(-8.0, 4.0),
+    wear=(0.0, 0.7),
+    dirt=(-0.4, 0.6),
+    occlusion=(-1.0, 0.12),
+    gain=(-1.8, 0.8),
+    electrons=(2.2, 3.2),
+    qp=(28.0, 38.0),
+    quality=(40.0, 80.0),
+)
+PRESETS = {"real-like": REAL_LIKE, "mild": MILD, "severe": SEVERE}
 
 
 @dataclass(frozen=True)
 class View:
-    """Where one picture is taken from, and how: one moment of the approach."""
+    """One moment: the plate's place in the picture and what the shutter saw of its motion."""
 
-    width: float  # of the plate, pixels
-    angles: tuple[float, float, float]  # yaw, pitch, roll, degrees
-    margins: tuple[float, float, float, float]  # left, top, right, bottom; share of the plate
-    blur: float
-    motion: tuple[float, float]  # length in pixels, angle in degrees
-    haze: float
-    gains: tuple[float, float, float]
-    electrons: float
-    sharpen: float
-    quality: int
+    corners: np.ndarray  # [4, 2] of the plate in the crop, pixels, clockwise from the upper left
+    size: tuple[int, int]  # (height, width) of the crop, pixels
+    motion: tuple[float, float]  # during the exposure, pixels
+    distance: float  # metres
+    stored: tuple[int, int]  # (height, width) of the crop as it is stored
 
 
-def scene(plate: np.ndarray, bolts: tuple, rng: np.random.Generator) -> np.ndarray:
-    """Mounts a plate on a car: body paint, recess, bolts, light from above.
+def draw(preset: CameraModel[Range], rng: np.random.Generator) -> CameraModel[float]:
+    """Draws one group's conditions."""
+    return CameraModel(
+        **{f.name: float(rng.uniform(*getattr(preset, f.name))) for f in dataclasses.fields(preset)}
+    )
+
+
+def look(
+    plate: np.ndarray,
+    bolts: tuple,
+    model: CameraModel[float],
+    num_frames: int,
+    rng: np.random.Generator,
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Photographs a plate several times from afar and once from near.
 
     Args:
       plate: uint8 RGBA [H, W, 4] at 1 pixel a millimetre.
-      bolts: centres (x, y) of the bolt heads, millimetres.
-      rng: chooses paint, recess and shading.
+      bolts: centres of the bolts, (x, y) in millimetres.
+      model: the conditions.
+      num_frames: far frames.
+      rng: everything that differs between moments, noise included.
 
     Returns:
-      Linear float32 RGB [H + 220, W + 220, 3], the plate in the middle.
+      Far frames in the order of the approach, and the near one: uint8 RGB [h, w, 3].
     """
-    height, width = plate.shape[:2]
-    m = _MARGIN_MM
-    paint = _TO_LINEAR[_BODY_COLOURS[rng.choice(len(_BODY_COLOURS), p=_BODY_WEIGHTS)]]
-    shade = np.linspace(1.0, rng.uniform(0.3, 1.1), height + 2 * m, dtype=np.float32)
-    car = np.empty((height + 2 * m, width + 2 * m, 3), np.float32)
-    car[...] = shade[:, None, None] * paint
-    rim = rng.uniform(0, 30, 4).astype(int)
-    recess = slice(m - rim[0], m + height + rim[1]), slice(m - rim[2], m + width + rim[3])
-    car[recess] *= rng.uniform(0.05, 0.5)
-    plate = plate.copy()
-    for x, y in bolts:
-        centre = (round(x + rng.normal(0, 2)), round(y + rng.normal(0, 2)))
-        grey = int(rng.integers(90, 230))
-        cv2.circle(plate, (centre[0] + 1, centre[1] + 2), 7, (30, 30, 30, 255), -1, cv2.LINE_AA)
-        cv2.circle(plate, centre, 6, (grey, grey, grey, 255), -1, cv2.LINE_AA)
-    inner = car[m : m + height, m : m + width]
-    light = _TO_LINEAR[plate[..., :3]] * _plate_light(height, width, rng)
-    alpha = _TO_LINEAR[plate[..., 3:]]
-    inner += alpha * (light - inner)
-    return car
-
-
-def _plate_light(height: int, width: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns uneven light and fading paint over the plate: float32 [height, width, 3]."""
-    corners = rng.uniform(0.7, 1.0, (2, 2, 1)) * rng.uniform(0.85, 1.0, 3)
-    return cv2.resize(corners.astype(np.float32), (width, height))
-
-
-def sample_views(
-    preset: Preset, num_frames: int, rng: np.random.Generator
-) -> tuple[list[View], View]:
-    """Draws one approach: the views of the far frames, first to last, and of the ground truth."""
-    draw = lambda bounds: float(rng.uniform(*bounds))  # noqa: E731
-    far, near = draw(preset.far_width), draw(preset.approach)
-    angles = np.array([draw(preset.yaw), draw(preset.pitch), draw(preset.roll)])
-    blur, motion, haze = draw(preset.blur), draw(preset.motion), draw(preset.haze)
-    direction = rng.uniform(0.0, 180.0)
-    exposure, electrons = draw(preset.exposure), draw(preset.noise)
-    tint, sharpen = rng.uniform(*preset.tint, 3), draw(preset.sharpen)
-    margins = rng.uniform(*preset.margin, 4)
+    plate = surface.wear(plate, model.wear, rng)
+    if model.dirt > 0:
+        plate = surface.dirt(plate, model.dirt, rng)
+    plate = surface.bolt(plate, bolts, rng)
+    ambient = 2.0 ** -max(model.night, 0.0)
+    scene = surface.mount(plate, _light(plate.shape, model.unevenness, rng), ambient, rng)
+    if model.occlusion > 0:
+        scene = surface.occlude(scene, model.occlusion, rng)
+    tint = model.tint * rng.standard_normal(2)
+    size = plate.shape[1] / 1000.0, plate.shape[0] / 1000.0
+    far, near = views(model, size, num_frames, rng)
     frames = []
-    for k in range(num_frames):
-        shake = rng.normal(0.0, 0.1, 3)
-        frames.append(
-            View(
-                width=far * (1.0 + 0.015 * k + rng.normal(0.0, 0.005)),
-                angles=tuple(angles + rng.normal(0.0, 0.6, 3)),
-                margins=tuple(margins + rng.normal(0.0, 0.015, 4)),
-                blur=blur * float(np.exp(0.5 * shake[0])),
-                motion=(motion * float(np.exp(2.0 * shake[1])), direction + 10.0 * shake[2]),
-                haze=haze,
-                gains=tuple(
-                    np.exp(exposure + tint + rng.normal(0.0, 0.06) + rng.normal(0, 0.02, 3))
-                ),
-                electrons=electrons,
-                sharpen=sharpen,
-                quality=int(draw(preset.quality)),
-            )
-        )
-    target = View(
-        width=far * near,
-        angles=tuple(angles * (1.3, 1.0, 1.0) - (0.0, 0.0, 1.2) + rng.normal(0.0, 1.0, 3)),
-        margins=tuple(rng.uniform(-0.005, 0.03, 4)),
-        blur=float(rng.uniform(0.45, 0.75)),
-        motion=(0.0, 0.0),
-        haze=float(rng.uniform(0.0, 0.05)),
-        gains=tuple(np.exp(rng.uniform(-0.45, 0.35) + 0.4 * tint)),
-        electrons=8000.0,
-        sharpen=float(rng.uniform(0.3, 1.2)),
-        quality=int(rng.integers(85, 96)),
-    )
-    return frames, target
+    for view in far:
+        gain = model.gain + model.flicker * rng.standard_normal()
+        image = photograph(scene, view, model, _gains(gain, tint), rng)
+        image = codec.enlarge(codec.video(image, model.qp, rng), view.stored)
+        frames.append(codec.jpeg(image, round(model.quality), rng))
+    target = photograph(scene, near, model, _gains(model.near_gain, 0.5 * tint), rng)
+    return frames, codec.jpeg(target, 95, rng)
 
 
-def photograph(car: np.ndarray, view: View, rng: np.random.Generator) -> np.ndarray:
-    """Takes one picture of a scene and crops the plate out of it.
+def _light(shape: tuple[int, ...], unevenness: float, rng: np.random.Generator) -> np.ndarray:
+    """Returns light that changes over the plate, float32 [H, W, 3]."""
+    corners = 1.0 - unevenness * rng.random((2, 2, 1)) * np.ones(3)
+    return cv2.resize(corners.astype(np.float32), shape[1::-1])
+
+
+def _gains(stops: float, tint: np.ndarray) -> np.ndarray:
+    """Returns the gains of red, green and blue, float32 [3]."""
+    return np.exp2([stops + tint[0], stops, stops + tint[1]]).astype(np.float32)
+
+
+def views(
+    model: CameraModel[float], size: tuple[float, float], num_frames: int, rng: np.random.Generator
+) -> tuple[list[View], View]:
+    """Places the plate in every picture of one approach.
 
     Args:
-      car: linear float32 RGB of `scene`, at 1 pixel a millimetre.
-      view: the moment.
-      rng: the sensor's noise.
+      model: the conditions.
+      size: (width, height) of the plate, metres.
+      num_frames: far frames.
+      rng: detector and vibration.
 
     Returns:
-      uint8 RGB [h, w, 3]; the plate's box with the view's margins.
+      The far views and the near one.
     """
-    over = 4 if view.width < 90 else 2
-    light = _project(car, view, over)
-    light = _blur(light, view, over)
-    light = cv2.resize(
-        light, (light.shape[1] // over, light.shape[0] // over), interpolation=cv2.INTER_AREA
+    focal = model.focal * 1000.0 / PIXEL
+    far, near = focal * size[0] / model.far_width, focal * size[0] / model.near_width
+    approach = Approach(
+        focal=focal, height=model.height, lateral=model.lateral, heading=model.heading,
+        tilt=model.tilt, lean=model.lean, aim=1.3 * near, speed=model.speed,
+    )  # fmt: skip
+    # The interval is cut where a fast car would leave the far end within the far frames.
+    step = min(model.speed * model.interval, 0.2 * far / num_frames)
+    moments = [far - k * step for k in range(num_frames)]
+    enlargement = max(model.stored_width / model.far_width, 1.0)
+    return [_view(approach, d, size, model, enlargement, rng) for d in moments], _view(
+        approach, near, size, model, 1.0, rng
     )
-    light = (light * (1.0 - view.haze) + view.haze * 0.7) * np.asarray(view.gains, np.float32)
-    light = np.clip(_expose(light, view.electrons, rng), 0.0, 1.0)
-    image = np.power(light, np.float32(1 / 2.2)) * np.float32(255.0)
-    image = _sharpen(image, view.sharpen, 1.5 if over == 4 else 0.9)
-    return _jpeg(image, view.quality, rng)
 
 
-def _project(car: np.ndarray, view: View, over: int) -> np.ndarray:
-    """Warps the scene to the picture's crop, `over` times as fine; float32."""
-    m = _MARGIN_MM
-    height, width = car.shape[0] - 2 * m, car.shape[1] - 2 * m
-    if over == 4:
-        car = cv2.resize(car, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-    shrink = 0.5 if over == 4 else 1.0
-    x, y = np.array([-width / 2, width / 2, width / 2, -width / 2]), np.array([-1, -1, 1, 1])
-    corners = np.stack([x, y * height / 2, np.zeros(4)], axis=-1)
-    yaw, pitch, roll = np.radians(view.angles)
-    turned = corners @ _rotation(yaw, pitch, roll).T
-    distance = 14.0 * width
-    flat = turned[:, :2] * (distance / (distance + turned[:, 2:])) * (view.width / width)
-    low, high = flat.min(axis=0), flat.max(axis=0)
-    left, top, right, bottom = view.margins
-    size = high - low
-    low, high = low - size * (left, top), high + size * (right, bottom)
+def _view(
+    approach: Approach,
+    distance: float,
+    size: tuple[float, float],
+    model: CameraModel[float],
+    enlargement: float,
+    rng: np.random.Generator,
+) -> View:
+    """Projects the plate at a distance and cuts the detector's box around it."""
+    half = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.array(size) / 2
+    shake = rng.normal(0.0, 1e-3, 2) * (1.0, 0.25) * model.vibration * approach.focal
+    velocity = approach.velocity(distance) + shake
+    corners = skew(approach.project(half, distance), velocity, model.row_time)
+    slack = np.maximum(model.slack + rng.normal((0.0, 0.5), 0.3, (2, 2)), -0.5)
+    low, high = corners.min(axis=0) - slack[0], corners.max(axis=0) + slack[1]
     shape = np.maximum(np.round(high - low).astype(int), 8)
-    to = (flat - low) * (shape / (high - low)) * over
-    source = np.array([[0, 0], [width, 0], [width, height], [0, height]]) + m
+    motion = velocity * model.exposure_time
+    return View(
+        corners=corners - low,
+        size=(int(shape[1]), int(shape[0])),
+        motion=(float(motion[0]), float(motion[1])),
+        distance=distance,
+        stored=(round(shape[1] * enlargement), round(shape[0] * enlargement)),
+    )
+
+
+def photograph(
+    scene: np.ndarray,
+    view: View,
+    model: CameraModel[float],
+    gains: np.ndarray,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Takes one picture: air, lens, sensor, picture processing; uint8 RGB of the view's size."""
+    scale = 6 if view.size[1] < 64 else 2
+    light = _air(_project(scene, view, scale), view, model, scale, rng)
+    sigma = np.hypot(model.aberration, optics.diffraction(model.f_number, PIXEL))
+    focus = model.focus * model.focal * 0.44 / (PIXEL * model.near_width) * 1000.0
+    disc = optics.defocus(view.distance, focus, model.focal, model.f_number, PIXEL)
+    light = optics.blur(light, float(sigma), disc, view.motion, scale)
+    raw = sensor.mosaic(optics.sample(light * gains, scale // _BINNING))
+    raw = sensor.expose(raw, 10.0**model.electrons / _BINNING**2, model.read_noise / _BINNING, rng)
+    light = optics.sample(sensor.demosaic(raw), _BINNING)
+    image = sensor.tone(light, contrast=model.contrast)
+    image = sensor.denoise(image, model.luma_denoise, model.chroma_denoise)
+    image = sensor.saturate(image, model.saturation)
+    image = sensor.sharpen(image, model.sharpen, model.radius, model.overshoot)
+    return np.clip(np.round(image * 255.0), 0, 255).astype(np.uint8)
+
+
+def _air(
+    light: np.ndarray, view: View, model: CameraModel[float], scale: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Adds what lies between the car and the lens."""
+    passed = weather.transmission(view.distance, 3912.0 / max(model.extinction, 1e-6))
+    light = weather.haze(light, passed, model.airlight * np.array([0.95, 0.98, 1.0]))
+    if model.rain > 0:
+        per_mm = view.size[1] * scale / 480.0
+        light = weather.rain(light, model.rain, per_mm, model.exposure_time, rng)
+    if model.glare > 0:
+        centre = tuple(rng.uniform((-0.1, -0.2), (1.1, 0.8)))
+        light = weather.glare(light, model.glare, centre)
+    return light
+
+
+def _project(scene: np.ndarray, view: View, scale: int) -> np.ndarray:
+    """Warps the scene into the crop, `scale` samples a pixel: float32 [H * scale, W * scale, 3]."""
+    m = surface.MARGIN
+    height, width = scene.shape[0] - 2 * m, scene.shape[1] - 2 * m
+    shrink = 1.0
+    while view.size[1] * scale < 0.6 * width * shrink:
+        shrink /= 2.0
+    if shrink < 1.0:
+        scene = cv2.resize(scene, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+    source = (np.array([[0, 0], [width, 0], [width, height], [0, height]]) + m) * shrink - 0.5
     warp = cv2.getPerspectiveTransform(
-        (source * shrink - 0.5).astype(np.float32), (to - 0.5).astype(np.float32)
+        source.astype(np.float32), (view.corners * scale - 0.5).astype(np.float32)
     )
-    return cv2.warpPerspective(
-        car, warp, tuple(int(v) for v in shape * over), borderMode=cv2.BORDER_REPLICATE
-    )
-
-
-def _rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
-    turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    nod = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
-    lean = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return lean @ nod @ turn
-
-
-def _blur(light: np.ndarray, view: View, over: int) -> np.ndarray:
-    """Blurs by optics (Gaussian) and by motion during the exposure (a line)."""
-    light = cv2.GaussianBlur(light, (0, 0), view.blur * over, borderType=cv2.BORDER_REPLICATE)
-    length, angle = view.motion[0] * over, np.radians(view.motion[1])
-    if length < 1.0:
-        return light
-    n = int(np.ceil(length)) | 1
-    kernel = np.zeros((n + 2, n + 2), np.float32)
-    middle = (n + 1) / 2
-    dx, dy = length / 2 * np.cos(angle), length / 2 * np.sin(angle)
-    ends = [(round((middle + s * dx) * 16), round((middle + s * dy) * 16)) for s in (-1, 1)]
-    cv2.line(kernel, ends[0], ends[1], 1.0, 1, cv2.LINE_8, 4)
-    return cv2.filter2D(light, -1, kernel / kernel.sum(), borderType=cv2.BORDER_REPLICATE)
-
-
-def _expose(light: np.ndarray, electrons: float, rng: np.random.Generator) -> np.ndarray:
-    """Adds photon noise (variance = light / electrons) and read noise (0.3 % of white)."""
-    spread = np.sqrt(np.maximum(light, 0.0) / np.float32(electrons) + np.float32(9e-6))
-    return light + spread * rng.standard_normal(light.shape, dtype=np.float32)
-
-
-def _sharpen(image: np.ndarray, amount: float, sigma: float) -> np.ndarray:
-    """Unsharp masking, as cameras do in their picture processing."""
-    smooth = cv2.GaussianBlur(image, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
-    return np.clip(np.round(image + amount * (image - smooth)), 0, 255).astype(np.uint8)
-
-
-def _jpeg(image: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarray:
-    """Compresses as a part of a larger picture: the block grid starts anywhere."""
-    down, right = (int(v) for v in rng.integers(0, 8, 2))
-    padded = cv2.copyMakeBorder(image, down, 8, right, 8, cv2.BORDER_REPLICATE)
-    _, data = cv2.imencode(".jpg", padded[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
-    height, width = image.shape[:2]
-    return np.ascontiguousarray(decoded[down : down + height, right : right + width, ::-1])
+    size = view.size[1] * scale, view.size[0] * scale
+    return cv2.warpPerspective(scene, warp, size, borderMode=cv2.BORDER_REPLICATE)

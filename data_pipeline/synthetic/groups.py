@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from data_pipeline.errors import DataError
-from data_pipeline.synthetic.degradation import PRESETS, photograph, sample_views, scene
+from data_pipeline.synthetic.degradation import PRESETS, draw, look
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import PlateStyle, load_style, style_names
 from data_pipeline.synthetic.texts import matches, sample_text
@@ -55,10 +55,9 @@ def render_group(
         rng = np.random.default_rng(rng)
     style = _choose_style(tuple(styles), rng, uniform, text)
     text = text or sample_text(style, rng, uniform)
-    car = scene(draw_plate(text, style), style.bolts, rng)
-    far, near = sample_views(PRESETS[preset], num_frames, rng)
-    frames = [photograph(car, view, rng) for view in far]
-    return frames, photograph(car, near, rng), text
+    model = draw(PRESETS[preset], rng)
+    frames, target = look(draw_plate(text, style), style.bolts, model, num_frames, rng)
+    return frames, target, text
 
 
 def synthesize(

@@ -39,6 +39,8 @@ class PlateStyle:
       bolts: centres of the bolt heads.
       bar_one: the digit 1 is a bare bar, as on embossed Chinese plates.
       colours: colours of single characters that differ from the foreground.
+      classes: further pattern symbols of this style, symbol -> the characters it stands for.
+      relief: strength of the embossing's light and shadow, 0 (printed flat) to 1.
     """
 
     name: str
@@ -55,6 +57,8 @@ class PlateStyle:
     bolts: tuple[tuple[float, float], ...] = ()
     bar_one: bool = False
     colours: Mapping[str, str] = field(default_factory=dict)
+    classes: Mapping[str, str] = field(default_factory=dict)
+    relief: float = 0.35
 
 
 def style_names() -> list[str]:
@@ -103,6 +107,8 @@ def _check(style: PlateStyle) -> None:
     for x, y, w, h in style.boxes:
         if min(x, y) < 0 or min(w, h) <= 0 or x + w > width or y + h > height:
             raise ValueError(f"box {[x, y, w, h]} lies outside the plate of {width} x {height} mm")
+    if not 0 <= style.relief <= 1 or not style.weight >= 0:
+        raise ValueError("relief lies in 0..1, weight is at least 0")
     if not style.patterns:
         raise ValueError("no patterns")
     for pattern, frequency in style.patterns.items():

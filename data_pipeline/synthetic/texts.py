@@ -1,7 +1,7 @@
 """Plate texts: what may stand in each place of a plate, and how often it does.
 
 A pattern has one symbol a character: `p` province, `l` letter without I and O, `a` any letter,
-`d` digit; every other symbol stands for itself.
+`d` digit, a style's own classes; every other symbol stands for itself.
 """
 
 import string
@@ -41,7 +41,7 @@ def sample_text(style: PlateStyle, rng: np.random.Generator, uniform: bool = Fal
     pattern = _choose(style.patterns, rng, uniform)
     characters = []
     for i, symbol in enumerate(pattern):
-        table = CLASSES.get(symbol, {symbol: 1.0})
+        table = _class(style, symbol)
         # On Chinese plates the letter beside the province is the city's.
         if symbol == "l" and i and pattern[i - 1] == "p":
             table = _CITY
@@ -53,9 +53,16 @@ def matches(style: PlateStyle, text: str) -> bool:
     """Returns whether some pattern of the style allows the text."""
     return any(
         len(pattern) == len(text)
-        and all(c in CLASSES.get(s, s) for s, c in zip(pattern, text, strict=True))
+        and all(c in _class(style, s) for s, c in zip(pattern, text, strict=True))
         for pattern in style.patterns
     )
+
+
+def _class(style: PlateStyle, symbol: str) -> Mapping[str, float]:
+    """Returns the characters that a pattern's symbol stands for, with their frequencies."""
+    if symbol in style.classes:
+        return dict.fromkeys(style.classes[symbol], 1.0)
+    return CLASSES.get(symbol, {symbol: 1.0})
 
 
 def _choose(table: Mapping[str, float], rng: np.random.Generator, uniform: bool) -> str:

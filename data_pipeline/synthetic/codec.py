@@ -1,0 +1,87 @@
+"""The recorder: video compression, enlargement of far crops, JPEG. Pictures are uint8 RGB."""
+
+import cv2
+import numpy as np
+
+_BLOCK = 8
+
+
+def _dct_matrix(n: int) -> np.ndarray:
+    k = np.arange(n)
+    matrix = np.cos(np.pi * (2 * k[None] + 1) * k[:, None] / (2 * n)) * np.sqrt(2.0 / n)
+    matrix[0] /= np.sqrt(2.0)
+    return matrix.astype(np.float32)
+
+
+_DCT = _dct_matrix(_BLOCK)
+
+
+def video(image: np.ndarray, qp: float, rng: np.random.Generator) -> np.ndarray:
+    """Compresses as H.264 does a block: an 8 x 8 transform, one step size, half-size colour.
+
+    The step is 0.625 * 2 ** (QP / 6) (ITU-T H.264, table 8-13 in effect; Richardson, "The H.264
+    advanced video compression standard", 2010); a dead zone of a third swallows small coefficients;
+    block edges are then smoothed as by the loop filter. Prediction is not modelled.
+
+    Args:
+      image: uint8 RGB [H, W, 3].
+      qp: quantisation parameter, 18 (clean) to 42 (ruined).
+      rng: where the block grid starts.
+    """
+    step = 0.625 * 2.0 ** (qp / 6.0)
+    height, width = image.shape[:2]
+    down, right = (int(v) for v in rng.integers(0, _BLOCK, 2))
+    tail = [-(n + offset) % (2 * _BLOCK) for n, offset in ((height, down), (width, right))]
+    padded = cv2.copyMakeBorder(image, down, tail[0], right, tail[1], cv2.BORDER_REPLICATE)
+    ycc = cv2.cvtColor(padded, cv2.COLOR_RGB2YCrCb).astype(np.float32)
+    half = cv2.resize(ycc[..., 1:], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    planes = [_quantise(ycc[..., 0], step)]
+    for k in range(2):
+        coarse = _quantise(half[..., k], step)
+        planes.append(cv2.resize(coarse, ycc.shape[1::-1], interpolation=cv2.INTER_LINEAR))
+    levels = np.clip(np.round(np.dstack(planes)), 0, 255).astype(np.uint8)
+    return cv2.cvtColor(levels, cv2.COLOR_YCrCb2RGB)[down : down + height, right : right + width]
+
+
+def _quantise(plane: np.ndarray, step: float) -> np.ndarray:
+    """Quantises a float32 plane [H, W] with sides multiples of 8, and smooths its block edges."""
+    rows, columns = (n // _BLOCK for n in plane.shape)
+    blocks = plane.reshape(rows, _BLOCK, columns, _BLOCK).transpose(0, 2, 1, 3)
+    scaled = (_DCT @ (blocks - 128.0) @ _DCT.T) / step
+    kept = np.sign(scaled) * np.floor(np.abs(scaled) + 1.0 / 3.0) * step
+    plane = (_DCT.T @ kept @ _DCT + 128.0).transpose(0, 2, 1, 3).reshape(plane.shape)
+    for axis in (0, 1):
+        plane = _deblock(np.moveaxis(plane, axis, 0), step)
+        plane = np.moveaxis(plane, 0, axis)
+    return plane
+
+
+def _deblock(plane: np.ndarray, step: float) -> np.ndarray:
+    """Draws the two rows beside a block edge together where they differ by less than two steps."""
+    before, after = plane[_BLOCK - 1 : -1 : _BLOCK], plane[_BLOCK::_BLOCK]
+    gap = np.where(np.abs(after - before) < 2.0 * step, after - before, 0.0) / 4.0
+    plane = plane.copy()
+    plane[_BLOCK - 1 : -1 : _BLOCK] += gap
+    plane[_BLOCK::_BLOCK] -= gap
+    return plane
+
+
+def enlarge(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Enlarges a far crop to `size` (height, width), bicubic, as recorders store small crops."""
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def jpeg(image: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarray:
+    """Compresses as a part of a larger JPEG picture (ITU-T T.81), 4:2:0: the grid starts anywhere.
+
+    Args:
+      image: uint8 RGB [H, W, 3].
+      quality: libjpeg's, 1 to 100.
+      rng: where the block grid starts.
+    """
+    height, width = image.shape[:2]
+    down, right = (int(v) for v in rng.integers(0, 16, 2))
+    padded = cv2.copyMakeBorder(image, down, 16, right, 16, cv2.BORDER_REPLICATE)
+    _, data = cv2.imencode(".jpg", padded[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return decoded[down : down + height, right : right + width, ::-1]

@@ -1,0 +1,76 @@
+"""Air and light between the car and the camera: haze, rain, glare, night. Linear light, float32."""
+
+import cv2
+import numpy as np
+
+
+def transmission(distance: float, visibility: float) -> float:
+    """Returns the share of light that crosses hazy air.
+
+    Koschmieder's law: contrast falls to 2 % at the visibility (WMO: 5 %), exp(-3.912 d / V).
+
+    Args:
+      distance: metres.
+      visibility: metres; above 10,000 is clear, 1,000 is fog by definition.
+    """
+    return float(np.exp(-3.912 * distance / visibility))
+
+
+def haze(light: np.ndarray, passed: float, airlight: np.ndarray) -> np.ndarray:
+    """Mixes the scene with the light scattered by the air.
+
+    Narasimhan and Nayar, "Vision and the atmosphere", IJCV 2002: L * t + A * (1 - t).
+
+    Args:
+      light: [H, W, 3].
+      passed: `transmission`, 0..1.
+      airlight: [3], the horizon's light, 0.4 to 1.
+    """
+    return light * np.float32(passed) + (airlight * (1.0 - passed)).astype(np.float32)
+
+
+def rain(
+    light: np.ndarray, rate: float, scale: float, exposure: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Adds the streaks of falling drops.
+
+    Garg and Nayar, "Vision and rain", IJCV 2007: drops fall at about 7 m/s, a streak is as long as
+    the fall during the exposure and brighter than its background. The number of streaks is taken
+    proportional to the rate (a simplification of Marshall and Palmer's drop-size law).
+
+    Args:
+      light: [H, W, 3].
+      rate: millimetres an hour: 2.5 light, 10 heavy, 50 cloudburst.
+      scale: samples a millimetre on the plate.
+      exposure: seconds.
+      rng: where the drops are.
+    """
+    height, width = light.shape[:2]
+    streaks = np.zeros((height, width), np.float32)
+    count = rng.poisson(rate * 0.5)
+    for x, y, depth in zip(
+        rng.uniform(0, width, count), rng.uniform(0, height, count), rng.uniform(0.3, 1.0, count),
+        strict=True,
+    ):  # fmt: skip
+        length = 7000.0 * exposure * scale / depth  # nearer drops leave longer streaks
+        end = int(x + 0.1 * length), int(y + length)
+        cv2.line(streaks, (int(x), int(y)), end, float(rng.uniform(0.05, 0.25)), 1, cv2.LINE_AA)
+    return light + streaks[..., None]
+
+
+def glare(light: np.ndarray, strength: float, centre: tuple[float, float]) -> np.ndarray:
+    """Adds a reflected light source: a smooth bright patch and its veil.
+
+    Sharp core and wide skirt as in Spencer, Shirley, Zimmerman and Greenberg, "Physically-based
+    glare effects for digital images", SIGGRAPH 1995.
+
+    Args:
+      light: [H, W, 3].
+      strength: of the core in units of white, 0.3 to 2.
+      centre: (x, y) as shares of width and height; may lie outside.
+    """
+    height, width = light.shape[:2]
+    y, x = np.ogrid[0 : 1 : height * 1j, 0 : 1 : width * 1j]
+    square = ((x - centre[0]) * width / height) ** 2 + (y - centre[1]) ** 2
+    patch = 0.8 * np.exp(-square / 0.12) + 0.2 / (1.0 + square / 0.25)
+    return light + (strength * patch[..., None]).astype(np.float32)
