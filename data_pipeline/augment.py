@@ -5,24 +5,31 @@ done to the frames and the ground truth alike, because the truth changes with it
 one exposure (its brightness, blur, noise, an occlusion) is drawn for each frame and never touches
 the ground truth. Last, the sequence: frames are lost, or come in another order.
 
-All draws come from the generator that is handed in. Grain keys it by the seed and the example's
-position in the stream, so that the result does not depend on workers or processes.
+Light, blur, noise and occlusions act on the images as they were stored: a far frame has a thirtieth
+of the pixels that it is resized to, and a camera's noise is in its own pixels. The pose is part of
+the resizing, so that nothing is interpolated twice.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import cv2
 import numpy as np
 
 from data_pipeline.errors import DataError
+from data_pipeline.images import resize
 
+# Turn in degrees, scale, and displacement (x, y) in parts of the image.
+Pose = tuple[float, float, np.ndarray]
+
+_LEVELS = np.arange(256)[:, None]
 _PROBABILITIES = ("blur", "noise", "erase", "drop", "reorder")
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """How much of each effect; 0 switches it off. Calling it augments one example.
+    """How much of each effect; 0 switches it off. Calling it augments one group.
 
     Attributes:
       brightness: largest shift of the scene's light, as a part of the full range.
@@ -33,7 +40,7 @@ class AugmentConfig:
       shift: largest displacement, as a part of the width and the height.
       exposure: largest shift of one frame's brightness against the scene's.
       blur: probability that a frame is blurred.
-      blur_sigma: smallest and largest standard deviation of that blur, in pixels.
+      blur_sigma: smallest and largest standard deviation of that blur, in stored pixels.
       noise: probability that a frame gets Gaussian noise.
       noise_std: smallest and largest standard deviation of that noise, in grey levels.
       erase: probability that a rectangle of a frame is hidden.
@@ -50,7 +57,7 @@ class AugmentConfig:
     shift: float = 0.02
     exposure: float = 0.05
     blur: float = 0.2
-    blur_sigma: tuple[float, float] = (0.3, 1.5)
+    blur_sigma: tuple[float, float] = (0.3, 1.0)
     noise: float = 0.2
     noise_std: tuple[float, float] = (2.0, 12.0)
     erase: float = 0.05
@@ -69,32 +76,37 @@ class AugmentConfig:
                 )
 
     def __call__(
-        self, example: dict[str, np.ndarray], rng: np.random.Generator
-    ) -> dict[str, np.ndarray]:
-        """Augments one example as `pipeline.Load` makes it; its arrays are left as they are."""
-        frames, mask = example["frames"], example["frame_mask"]
-        present = np.flatnonzero(mask)
-        pose = self._pose(frames.shape[1:3], rng)
-        gain, offset = self._light(rng)
-        target = _relight(_move(example["target"], pose), gain, offset)
-        seen = [self._expose(_move(frames[i], pose), gain, offset, rng) for i in present]
-        seen = self._resequence(seen, rng)
-        augmented = np.zeros_like(frames)
-        augmented[: len(seen)] = seen
-        mask = np.arange(len(mask)) < len(seen)
-        return {**example, "frames": augmented, "frame_mask": mask, "target": target}
+        self,
+        frames: Sequence[np.ndarray],
+        target: np.ndarray,
+        size: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> tuple[list[np.ndarray], np.ndarray]:
+        """Augments and resizes one group.
 
-    def _pose(self, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray | None:
-        """[2, 3], an affine map about the centre; None where the camera stands still."""
+        Args:
+          frames: u8 RGB [h, w, 3] of any sizes, at least one.
+          target: the ground truth, u8 RGB of any size.
+          size: (H, W) of the result.
+          rng: all that is random comes from it.
+
+        Returns:
+          The frames, perhaps fewer and in another order, and the ground truth, u8 [H, W, 3] each.
+        """
+        gain, offset = self._light(rng)
+        pose = self._pose(rng)
+        target = _resize(_relight(target, gain, offset), size, pose)
+        kept = [frames[i] for i in self._sequence(len(frames), rng)]
+        exposed = (self._expose(frame, gain, offset, rng) for frame in kept)
+        return [_resize(frame, size, pose) for frame in exposed], target
+
+    def _pose(self, rng: np.random.Generator) -> Pose | None:
+        """Turn in degrees, scale, and displacement in parts of the image; None for no motion."""
         if not (self.rotation or self.scale or self.shift):
             return None
-        height, width = size
         angle = rng.uniform(-self.rotation, self.rotation)
         scale = 1 + rng.uniform(-self.scale, self.scale)
-        centre = ((width - 1) / 2, (height - 1) / 2)
-        pose = np.array(cv2.getRotationMatrix2D(centre, angle, scale), np.float64)
-        pose[:, 2] += rng.uniform(-self.shift, self.shift, 2) * (width, height)
-        return pose
+        return angle, scale, rng.uniform(-self.shift, self.shift, 2)
 
     def _light(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """Gain and offset of each channel, [3] and [3], for grey levels about 127.5."""
@@ -106,7 +118,7 @@ class AugmentConfig:
     def _expose(
         self, frame: np.ndarray, gain: np.ndarray, offset: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """What one exposure does to a frame, u8 [H, W, 3]."""
+        """What one exposure does to a frame, u8 [h, w, 3]."""
         frame = _relight(frame, gain, offset + 255 * rng.uniform(-self.exposure, self.exposure))
         if rng.random() < self.blur:
             frame = cv2.GaussianBlur(frame, (0, 0), rng.uniform(*self.blur_sigma) + 1e-3)
@@ -125,24 +137,31 @@ class AugmentConfig:
         frame[top : top + sides[0], left : left + sides[1]] = rng.integers(0, 256, 3)
         return frame
 
-    def _resequence(self, frames: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
-        kept = np.flatnonzero(rng.random(len(frames)) >= self.drop)
+    def _sequence(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """Which frames are seen, in which order."""
+        kept = np.flatnonzero(rng.random(count) >= self.drop)
         if not len(kept):
-            kept = rng.integers(0, len(frames), 1)
-        if rng.random() < self.reorder:
-            kept = rng.permutation(kept)
-        return [frames[i] for i in kept]
+            kept = rng.integers(0, count, 1)
+        return rng.permutation(kept) if rng.random() < self.reorder else kept
 
 
-def _move(image: np.ndarray, pose: np.ndarray | None) -> np.ndarray:
+def _resize(image: np.ndarray, size: tuple[int, int], pose: Pose | None) -> np.ndarray:
+    """Resizes as `images.resize` does, with the image turned, scaled and moved about its centre."""
     if pose is None:
-        return image
+        return resize(image, size)
+    angle, scale, shift = pose
+    (height, width), (rows, columns) = image.shape[:2], size
+    turn = np.eye(3)
+    turn[:2] = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, scale)
+    turn[:2, 2] += shift * (width, height)
+    x, y = columns / width, rows / height
+    # Pixel centres: the middle of the first pixel, at 0, is half a pixel from the edge.
+    enlarge = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
     # The border is drawn out: a mirrored one would hold mirrored text.
-    size = image.shape[1::-1]
-    return cv2.warpAffine(image, pose, size, borderMode=cv2.BORDER_REPLICATE)
+    return cv2.warpAffine(image, enlarge @ turn, size[::-1], borderMode=cv2.BORDER_REPLICATE)
 
 
 def _relight(image: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:
-    levels = np.arange(256)[:, None]
-    curve = np.rint((levels - 127.5) * gain + 127.5 + offset)
+    """Changes each channel of u8 [h, w, 3] by a line through mid grey and an offset."""
+    curve = np.rint((_LEVELS - 127.5) * gain + (127.5 + offset))
     return cv2.LUT(image, np.clip(curve, 0, 255).astype(np.uint8)[None])

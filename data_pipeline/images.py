@@ -5,6 +5,7 @@ Needs numpy, OpenCV and Pillow alone, so that restoring does not pull in the tra
 
 import io
 import os
+import re
 from pathlib import Path
 
 import cv2
@@ -26,8 +27,9 @@ _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 def decode_image(data: bytes, name: str) -> np.ndarray:
     """Decodes one image of any common kind.
 
-    JPEG, PNG, BMP, WebP and TIFF; grey, palette, CMYK and 16-bit images become 8-bit RGB,
-    transparent pixels are laid on white, and a rotation noted in EXIF is carried out.
+    JPEG, PNG, BMP, WebP, TIFF and the PPM of `encode_ppm`; grey, palette, CMYK and 16-bit images
+    become 8-bit RGB, transparent pixels are laid on white, and a rotation noted in EXIF is
+    carried out.
 
     Args:
       data: the encoded file.
@@ -42,10 +44,16 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     if not data:
         raise DataError(f"{name}: the file is empty")
     if data.startswith(b"\xff\xd8\xff") and data.endswith(b"\xff\xd9"):
-        image = _decode_whole_jpeg(data, name)
-    else:
-        image = _decode_with_pillow(data, name)
-    return image
+        return _decode_whole_jpeg(data, name)
+    if data.startswith(b"P6\n"):
+        return _decode_ppm(data, name)
+    return _decode_with_pillow(data, name)
+
+
+def encode_ppm(image: np.ndarray) -> bytes:
+    """u8 RGB [H, W, 3] as binary PPM: nothing is lost, and decoding it costs nothing."""
+    height, width = image.shape[:2]
+    return b"P6\n%d %d\n255\n" % (width, height) + image.tobytes()
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -64,12 +72,15 @@ def read_bytes(path: str | Path) -> bytes:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes to `size` = (H, W), bilinear without antialiasing, as the published system does."""
-    height, width = size
-    if image.shape[:2] == (height, width):
-        return image
-    return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+def resize(image: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:
+    """Resizes to `size` = (H, W), bilinear without antialiasing, as the published system does.
+
+    Writes into `out`, a contiguous array of the result's shape and type, where it is given.
+    """
+    if out is not None and image.shape == out.shape:
+        out[...] = image
+        return out
+    return cv2.resize(image, size[::-1], dst=out, interpolation=cv2.INTER_LINEAR)
 
 
 def _decode_whole_jpeg(data: bytes, name: str) -> np.ndarray:
@@ -104,6 +115,17 @@ def _check_size(height: int, width: int, name: str) -> None:
             f"{name}: {width} x {height} pixels are more than the {MAX_PIXELS:,} that are read; "
             "cut out the plate first"
         )
+
+
+def _decode_ppm(data: bytes, name: str) -> np.ndarray:
+    header = re.match(rb"P6\n(\d{1,9}) (\d{1,9})\n255\n", data)
+    if header is None:
+        raise DataError(f"{name}: a damaged PPM: its header cannot be read")
+    width, height = int(header[1]), int(header[2])
+    pixels = np.frombuffer(data, np.uint8, offset=header.end())
+    if pixels.size != height * width * 3 or not pixels.size:
+        raise DataError(f"{name}: a damaged PPM: {pixels.size} bytes for {width} x {height} pixels")
+    return pixels.reshape(height, width, 3)
 
 
 def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:

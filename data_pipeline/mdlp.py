@@ -20,8 +20,8 @@ LABELS_FILE = "labels.json"
 
 
 def find_splits(root: Path) -> list[str]:
-    """Names of the splits under `root`: the folders that hold an `inputs` folder."""
-    return sorted(path.parent.name for path in root.glob("*/inputs") if path.is_dir())
+    """Names of the splits under `root`: the folders, not hidden, that hold an `inputs` folder."""
+    return sorted(path.parent.name for path in root.glob("[!.]*/inputs") if path.is_dir())
 
 
 def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:

@@ -2,20 +2,20 @@
 
 Order matters here. Everything random happens before the stream is divided among processes, keyed by
 an example's position in the one global sequence; so the sequence is a function of the seed and the
-global batch size alone, and a process reads only its own part of each batch.
+global batch size alone. Only then is anything read, by each process its own part of each batch.
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import grain
 import numpy as np
 from absl import flags
 
 from data_pipeline.errors import DataError
-from data_pipeline.example import Source, decode_text, encode_text
+from data_pipeline.example import TEXT_BYTES, Source, decode_text, encode_text
 from data_pipeline.images import decode_image, resize
 
 __all__ = ["Augment", "Batch", "decode_text", "encode_text", "eval_batches", "train_dataset"]
@@ -26,12 +26,23 @@ _MAX_THREADS = 16
 grain.config.update("py_traceback_filtering", "off")
 
 Batch = Mapping[str, np.ndarray]
-Augment = Callable[[dict[str, np.ndarray], np.random.Generator], dict[str, np.ndarray]]
+
+
+class Augment(Protocol):
+    """Changes and resizes one group, as `augment.AugmentConfig` does; must be picklable."""
+
+    def __call__(
+        self,
+        frames: Sequence[np.ndarray],
+        target: np.ndarray,
+        size: tuple[int, int],
+        rng: np.random.Generator,
+    ) -> tuple[Sequence[np.ndarray], np.ndarray]: ...
 
 
 @dataclass(frozen=True)
-class Load:
-    """Reads, decodes and resizes the example at a position of the source.
+class Loader:
+    """Reads, decodes, resizes and augments the examples of one batch.
 
     More than `num_frames` frames: the last ones are kept, the nearest of the approach. Fewer: black
     frames fill up at the end, with `frame_mask` False.
@@ -40,33 +51,49 @@ class Load:
       source: where the examples are.
       image_size: (H, W) of every image.
       num_frames: N.
+      augment: changes one group, given a generator of its own.
     """
 
     source: Source
     image_size: tuple[int, int]
     num_frames: int
+    augment: Augment | None = None
 
-    def __call__(self, index: int) -> dict[str, np.ndarray]:
-        """Returns `frames` u8 [N, H, W, 3], `frame_mask` [N], `target`, `text` u8 [32], `index`."""
-        index %= len(self.source)
+    def __call__(self, keys: Mapping[str, np.ndarray]) -> Batch:
+        """Loads the examples at `keys["index"]` [B]; `keys["seed"]` [B] is for augmentation."""
+        images = (*self.image_size, 3)
+        count, seeds = len(keys["index"]), keys.get("seed")
+        batch = {
+            "frames": np.empty((count, self.num_frames, *images), np.uint8),
+            "frame_mask": np.empty((count, self.num_frames), bool),
+            "target": np.empty((count, *images), np.uint8),
+            "text": np.empty((count, TEXT_BYTES), np.uint8),
+        }
+        for b in range(count):
+            row = {name: array[b] for name, array in batch.items()}
+            self._load(int(keys["index"][b]), row, None if seeds is None else seeds[b])
+        return {**batch, "index": np.asarray(keys["index"], np.int64)}
+
+    def _load(self, index: int, row: Mapping[str, np.ndarray], seed: int | None) -> None:
+        """Fills one row of the batch in place: at 112 x 224 a copy costs as much as resizing."""
         example = self.source[index]
         if example.target is None:
             raise DataError(f"group {example.name!r} has no ground truth")
-        kept = example.frames[-self.num_frames :]
-        first = len(example.frames) - len(kept)
-        frames = np.zeros((self.num_frames, *self.image_size, 3), np.uint8)
-        for i, data in enumerate(kept):
-            frames[i] = self._image(data, f"group {example.name!r}, frame {first + i + 1}")
-        return {
-            "frames": frames,
-            "frame_mask": np.arange(self.num_frames) < len(kept),
-            "target": self._image(example.target, f"group {example.name!r}, ground truth"),
-            "text": encode_text(example.text or ""),
-            "index": np.asarray(index, np.int64),
-        }
-
-    def _image(self, data: bytes, name: str) -> np.ndarray:
-        return resize(decode_image(data, name), self.image_size)
+        first = max(0, len(example.frames) - self.num_frames)
+        frames: Sequence[np.ndarray] = [
+            decode_image(data, f"group {example.name!r}, frame {i + 1}")
+            for i, data in enumerate(example.frames[first:], first)
+        ]
+        target = decode_image(example.target, f"group {example.name!r}, ground truth")
+        if self.augment is not None:
+            rng = np.random.default_rng(seed)
+            frames, target = self.augment(frames, target, self.image_size, rng)
+        for i, frame in enumerate(frames):
+            resize(frame, self.image_size, row["frames"][i])
+        resize(target, self.image_size, row["target"])
+        row["frames"][len(frames) :] = 0
+        row["frame_mask"][:] = np.arange(self.num_frames) < len(frames)
+        row["text"][:] = encode_text(example.text or "")
 
 
 def train_dataset(
@@ -94,7 +121,7 @@ def train_dataset(
       seed: of shuffling and augmentation.
       process_index: this process, 0-based.
       process_count: number of processes that share the stream.
-      augment: changes one example, given a generator that depends on seed and position only.
+      augment: changes one group, given a generator that depends on seed and position only.
       workers: worker processes; 0 reads with threads in this process.
 
     Returns:
@@ -108,16 +135,19 @@ def train_dataset(
     batch_size = _local_batch_size(global_batch_size, process_count)
     if not len(source):
         raise DataError("the training source has no examples")
-    examples = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    examples = examples.map(Load(source, image_size, num_frames))
-    if augment is not None:
-        examples = examples.random_map(augment)
+    # Shuffled anew each epoch.
+    keys = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    keys = keys.random_map(_with_seed).batch(batch_size, drop_remainder=True)
     return _Stream(
-        examples.batch(batch_size, drop_remainder=True),
+        keys.map(Loader(source, image_size, num_frames, augment)),
         share=(process_index, process_count),
         workers=workers,
         identity={"examples": len(source), "global_batch_size": global_batch_size, "seed": seed},
     )
+
+
+def _with_seed(index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    return {"index": np.asarray(index), "seed": np.asarray(rng.integers(2**63))}
 
 
 class _Stream(grain.IterDataset):
@@ -225,15 +255,16 @@ def eval_batches(
       Batches as of `train_dataset` with N = `max_frames`, and `valid` bool [B].
     """
     local = _local_batch_size(batch_size, process_count)
-    load = Load(source, image_size, max_frames)
+    load = Loader(source, image_size, max_frames)
     count = len(source)
 
-    def load_or_pad(position: int) -> dict[str, np.ndarray]:
-        return {**load(min(position, count - 1)), "valid": np.asarray(position < count)}
+    def load_or_pad(positions: np.ndarray) -> Batch:
+        batch = load({"index": np.minimum(positions, count - 1)})
+        return {**batch, "valid": positions < count}
 
     padded = -(-count // batch_size) * batch_size
-    dataset = grain.MapDataset.range(padded).map(load_or_pad).batch(local)
-    return iter(_read_ahead(dataset[process_index::process_count], workers=0))
+    batches = grain.MapDataset.range(padded).batch(local).map(load_or_pad)
+    return iter(_read_ahead(batches[process_index::process_count], workers=0))
 
 
 def _local_batch_size(global_batch_size: int, process_count: int) -> int:

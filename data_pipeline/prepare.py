@@ -91,7 +91,12 @@ def divide(checked: Checked, shares: Mapping[str, float], seed: int) -> Checked:
 
 
 def write_shards(
-    out: Path, splits: Splits, *, groups_per_shard: int = 1000, report: Report = print
+    out: Path,
+    splits: Splits,
+    *,
+    groups_per_shard: int = 1000,
+    decode: bool = False,
+    report: Report = print,
 ) -> dict[str, list[Shard]]:
     """Writes groups as shards with an index; goes on where an interrupted run stopped.
 
@@ -99,6 +104,7 @@ def write_shards(
       out: a directory that does not exist yet, or is empty.
       splits: the groups of each split; at least one group in all.
       groups_per_shard: how many go into one file.
+      decode: store pixels instead of the files' own bytes: larger, and faster to read.
       report: told each finished shard.
 
     Returns:
@@ -117,9 +123,9 @@ def write_shards(
     except OSError as error:
         raise DataError(f"{part}: cannot be made: {error.strerror or error}") from error
     with _lock(part / _WORK / "lock", out):
-        _start_or_resume(part, _plan(splits, groups_per_shard))
+        _start_or_resume(part, _plan(splits, groups_per_shard, decode))
         index = {
-            split: _write_split(part, split, groups, groups_per_shard, report)
+            split: _write_split(part, split, groups, groups_per_shard, decode, report)
             for split, groups in splits.items()
             if groups
         }
@@ -173,9 +179,9 @@ def _lock(path: Path, out: Path) -> Iterator[None]:
         yield
 
 
-def _plan(splits: Splits, groups_per_shard: int) -> str:
+def _plan(splits: Splits, groups_per_shard: int, decode: bool) -> str:
     """A digest of all that decides the shards' bytes, to tell whether old ones still fit."""
-    digest = hashlib.sha256(f"{FORMAT} {groups_per_shard}".encode())
+    digest = hashlib.sha256(f"{FORMAT} {groups_per_shard} {decode}".encode())
     for split, groups in splits.items():
         for group in groups:
             stats = [
@@ -196,7 +202,12 @@ def _start_or_resume(part: Path, plan: str) -> None:
 
 
 def _write_split(
-    part: Path, split: str, groups: Sequence[Group], groups_per_shard: int, report: Report
+    part: Path,
+    split: str,
+    groups: Sequence[Group],
+    groups_per_shard: int,
+    decode: bool,
+    report: Report,
 ) -> list[Shard]:
     starts = range(0, len(groups), groups_per_shard)
     shards = []
@@ -207,7 +218,7 @@ def _write_split(
             shard = Shard(**json.loads(done.read_bytes()))
         else:
             chunk = groups[start : start + groups_per_shard]
-            shard = write_shard(part / name, (group.read() for group in chunk))
+            shard = write_shard(part / name, (group.read() for group in chunk), decode)
             write_json(done, asdict(shard))
         report(f"{name}: {shard.groups} groups, {shard.bytes / 1e6:.1f} MB")
         shards.append(shard)

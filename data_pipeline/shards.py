@@ -2,14 +2,14 @@
 
 A directory of shards holds `<split>-<i>-of-<n>.array_record` files and `index.json`, which is
 written last: a directory without it is not a data set. A record is a msgpack map of a group's name,
-its encoded frames and ground truth (the files' own bytes), and its text.
+its encoded frames and ground truth (the files' own bytes, or PPM), and its text.
 """
 
 import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
-from data_pipeline.images import decode_image
+from data_pipeline.images import decode_image, encode_ppm
 from data_pipeline.tree import Problem
 
 INDEX_FILE = "index.json"
@@ -66,6 +66,8 @@ class ShardSource:
         return sum(shard.groups for shard in self.shards)
 
     def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(f"group {index} of {len(self)}")
         try:
             return unpack(self._records[index])
         except Exception as error:  # of the reader (a checksum) or of msgpack
@@ -170,20 +172,30 @@ def shard_name(split: str, index: int, count: int) -> str:
     return f"{split}-{index:05d}-of-{count:05d}.array_record"
 
 
-def write_shard(path: Path, examples: Iterable[Example]) -> Shard:
-    """Writes one shard, whole or not at all."""
+def write_shard(path: Path, examples: Iterable[Example], decode: bool = False) -> Shard:
+    """Writes one shard, whole or not at all; `decode` stores pixels instead of the files' bytes."""
     part = path.with_name(path.name + ".part")
     # group_size:1 makes every record readable on its own, which random access needs.
-    writer = array_record_module.ArrayRecordWriter(str(part), "group_size:1")
+    # Pixels are not compressed again: that would cost most of what decoding did.
+    options = "group_size:1,uncompressed" if decode else "group_size:1"
+    writer = array_record_module.ArrayRecordWriter(str(part), options)
     try:
         groups = 0
         for example in examples:
-            writer.write(pack(example))
+            writer.write(pack(_decoded(example) if decode else example))
             groups += 1
     finally:
         writer.close()
     os.replace(part, path)
     return Shard(path.name, groups, path.stat().st_size, sha256_of(path))
+
+
+def _decoded(example: Example) -> Example:
+    def pixels(data: bytes) -> bytes:
+        return encode_ppm(decode_image(data, f"group {example.name!r}"))
+
+    target = None if example.target is None else pixels(example.target)
+    return replace(example, frames=tuple(map(pixels, example.frames)), target=target)
 
 
 def sha256_of(path: Path) -> str:

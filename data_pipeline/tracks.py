@@ -77,7 +77,7 @@ def _tracks_by_split(root: Path) -> dict[str, list[Path]]:
 def _find_tracks(root: Path) -> Iterable[Path]:
     """Folders below `root` that hold lr-* images, in natural order."""
     for folder, subfolders, files in os.walk(root):
-        subfolders.sort(key=natural_key)
+        subfolders[:] = sorted((f for f in subfolders if f[0] != "."), key=natural_key)
         if Path(folder) != root and any(_is_frame(name, "lr") for name in files):
             yield Path(folder)
 

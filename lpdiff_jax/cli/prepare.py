@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="of --split")
     parser.add_argument("--groups-per-shard", type=_positive, default=1000, metavar="N")
+    parser.add_argument(
+        "--decode", action="store_true", help="store pixels: 3 times the space, faster to read"
+    )
     parser.add_argument("--verify", action="store_true", help="check shards that were written")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -59,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         args.out,
         checked.splits,
         groups_per_shard=args.groups_per_shard,
+        decode=args.decode,
         report=lambda line: print(line, file=sys.stderr),
     )
     _print_result(args, checked, index)

@@ -5,6 +5,7 @@ import pytest
 
 from data_pipeline.augment import AugmentConfig
 from data_pipeline.errors import DataError
+from data_pipeline.images import resize
 from data_pipeline.pipeline import train_dataset
 from data_pipeline.sources import open_source
 
@@ -14,40 +15,46 @@ OFF = AugmentConfig(
 SIZE = (24, 48)
 
 
-@pytest.fixture
-def example():
-    """Three frames and a black one for padding; each has another grey ramp from left to right."""
-    ramp = np.linspace(60, 190, SIZE[1])[None, :, None] * np.ones((SIZE[0], 1, 3))
-    frames = np.stack([ramp - 20, ramp, ramp + 20, ramp * 0]).astype(np.uint8)
-    mask = np.array([True, True, True, False])
-    text = np.arange(32, dtype=np.uint8)
-    return {"frames": frames, "frame_mask": mask, "target": ramp.astype(np.uint8), "text": text}
+def ramp(height, width, level):
+    """Grey, brighter to the right."""
+    row = np.linspace(level - 60, level + 60, width)[None, :, None]
+    return np.repeat(np.repeat(row, height, 0), 3, -1).astype(np.uint8)
 
 
-def run(config, example, seed=0):
-    return config(example, np.random.default_rng(seed))
+# Three frames, each larger and brighter than the one before, and the truth.
+FRAMES = [ramp(10, 20, 100), ramp(12, 24, 125), ramp(14, 28, 150)]
+TARGET = ramp(30, 60, 125)
 
 
-def test_all_off_changes_nothing(example):
-    for key, value in run(OFF, example).items():
-        np.testing.assert_array_equal(value, example[key])
+def run(config, frames=FRAMES, target=TARGET, seed=0):
+    return config(frames, target, SIZE, np.random.default_rng(seed))
 
 
-def test_the_example_that_comes_in_is_left_alone(example):
-    before = {key: value.copy() for key, value in example.items()}
-    strong = AugmentConfig(blur=1, noise=1, erase=1, drop=0.5, reorder=1)
-    after = run(strong, example)
-    for key, value in before.items():
-        np.testing.assert_array_equal(example[key], value)
-    assert {k: (v.shape, v.dtype) for k, v in after.items()} == {
-        k: (v.shape, v.dtype) for k, v in before.items()
-    }
-    assert not after["frames"][~after["frame_mask"]].any()
+def test_all_off_only_resizes():
+    frames, target = run(OFF)
+    np.testing.assert_array_equal(frames, [resize(frame, SIZE) for frame in FRAMES])
+    np.testing.assert_array_equal(target, resize(TARGET, SIZE))
 
 
-def test_it_depends_on_the_generator_alone(example):
-    config = AugmentConfig(blur=1, noise=1, erase=1)
-    once, again, other = (run(config, example, seed)["frames"] for seed in (1, 1, 2))
+def test_a_camera_that_stands_still_resizes_like_resize():
+    still = replace(OFF, shift=1e-12)
+    texture = np.random.default_rng(0).integers(0, 256, (10, 20, 3), np.uint8)
+    moved = run(still, frames=[texture])[0][0].astype(int)
+    # The affine map interpolates on a grid of 1/32 pixels, which resizing does not.
+    assert np.abs(moved - resize(texture, SIZE)).max() <= 8
+
+
+def test_what_comes_in_is_left_alone():
+    before = [frame.copy() for frame in (*FRAMES, TARGET)]
+    frames, target = run(AugmentConfig(blur=1, noise=1, erase=1, drop=0.5, reorder=1))
+    for old, new in zip(before, (*FRAMES, TARGET), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert all(f.shape == (*SIZE, 3) and f.dtype == np.uint8 for f in (*frames, target))
+
+
+def test_it_depends_on_the_generator_alone():
+    config = AugmentConfig(blur=1, noise=1, erase=1, drop=0)
+    once, again, other = (np.stack(run(config, seed=seed)[0]) for seed in (1, 1, 2))
     np.testing.assert_array_equal(once, again)
     assert (once != other).any()
 
@@ -56,61 +63,55 @@ def test_it_depends_on_the_generator_alone(example):
     "effect", [{"brightness": 0.2}, {"contrast": 0.5}, {"colour": 0.3}, {"shift": 0.1},
                {"rotation": 8.0}, {"scale": 0.3}],
 )  # fmt: skip
-def test_the_scene_changes_frames_and_truth_alike(example, effect):
-    example["target"] = example["frames"][1]
-    after = run(replace(OFF, **effect), example)
-    assert (after["target"] != example["target"]).any()
-    np.testing.assert_array_equal(after["frames"][1], after["target"])
+def test_the_scene_changes_frames_and_truth_alike(effect):
+    (first, second, _), target = run(replace(OFF, **effect), [TARGET, TARGET, TARGET])
+    assert (target != resize(TARGET, SIZE)).any()
+    np.testing.assert_array_equal(first, target)
+    np.testing.assert_array_equal(second, target)
 
 
 @pytest.mark.parametrize(
     "effect", [{"exposure": 0.2}, {"noise": 1.0}, {"erase": 1.0}, {"blur": 1.0}]
 )
-def test_an_exposure_changes_its_own_frame_alone(example, effect):
-    example["frames"][:3] = np.random.default_rng(0).integers(0, 256, (*SIZE, 3))
-    after = run(replace(OFF, **effect), example)
-    np.testing.assert_array_equal(after["target"], example["target"])
-    first, second, third, padding = after["frames"]
-    assert (first != example["frames"][0]).any()
-    assert (first != second).any() and (second != third).any() and not padding.any()
+def test_an_exposure_changes_its_own_frame_alone(effect):
+    texture = np.random.default_rng(0).integers(0, 256, (12, 24, 3), np.uint8)
+    (first, second, third), target = run(replace(OFF, **effect), [texture] * 3)
+    np.testing.assert_array_equal(target, resize(TARGET, SIZE))
+    assert (first != resize(texture, SIZE)).any()
+    assert (first != second).any() and (second != third).any()
 
 
-def test_brightness_and_contrast_stay_in_their_range(example):
-    light = [run(replace(OFF, brightness=0.1), example, s)["target"] for s in range(50)]
-    shifts = [float(x.mean()) - example["target"].mean() for x in light]
-    assert -26 <= min(shifts) < -15 and 15 < max(shifts) <= 26
-    spreads = [
-        run(replace(OFF, contrast=0.2), example, s)["target"].std() / example["target"].std()
-        for s in range(50)
+def test_brightness_and_contrast_stay_in_their_range():
+    shifts = [
+        run(replace(OFF, brightness=0.1), seed=s)[1].mean() - TARGET.mean() for s in range(50)
     ]
+    assert -26 <= min(shifts) < -15 and 15 < max(shifts) <= 26
+    still = resize(TARGET, SIZE).std()
+    spreads = [run(replace(OFF, contrast=0.2), seed=s)[1].std() / still for s in range(50)]
     assert 0.79 <= min(spreads) < 0.85 and 1.15 < max(spreads) <= 1.21
 
 
-def test_text_is_never_mirrored(example):
+def test_text_is_never_mirrored():
     for seed in range(200):
-        after = run(AugmentConfig(drop=0, reorder=0, erase=0), example, seed)
-        for image in (after["target"], *after["frames"][:3]):
+        frames, target = run(AugmentConfig(drop=0, erase=0), seed=seed)
+        for image in (target, *frames):
             assert image[:, -8:].mean() > image[:, :8].mean()
 
 
-def test_lost_frames_are_moved_up_and_one_stays(example):
-    counts = []
+def test_some_frames_are_lost_and_one_stays():
+    counts = set()
     for seed in range(100):
-        after = run(replace(OFF, drop=0.6), example, seed)
-        count = int(after["frame_mask"].sum())
-        counts.append(count)
-        assert after["frame_mask"][:count].all() and not after["frames"][count:].any()
-        means = after["frames"][:count].mean((1, 2, 3))
-        assert (np.diff(means) > 0).all()  # still in their order
-    assert set(counts) == {1, 2, 3}
+        frames, _ = run(replace(OFF, drop=0.6), seed=seed)
+        counts.add(len(frames))
+        assert (np.diff([frame.mean() for frame in frames]) > 0).all()  # still in their order
+    assert counts == {1, 2, 3}
 
 
-def test_reordering_keeps_the_frames(example):
+def test_reordering_keeps_the_frames():
     orders = set()
     for seed in range(60):
-        after = run(replace(OFF, reorder=1.0), example, seed)
-        means = after["frames"][:3].mean((1, 2, 3))
-        np.testing.assert_allclose(np.sort(means), example["frames"][:3].mean((1, 2, 3)))
+        means = [frame.mean() for frame in run(replace(OFF, reorder=1.0), seed=seed)[0]]
+        np.testing.assert_allclose(sorted(means), [f.mean() for f in FRAMES], atol=1)
         orders.add(tuple(np.argsort(means)))
     assert len(orders) == 6
 
@@ -119,14 +120,14 @@ def test_reordering_keeps_the_frames(example):
     "wrong", [{"blur": 1.5}, {"shift": -0.1}, {"noise_std": (5.0, 1.0)}, {"drop": float("nan")}]
 )
 def test_what_cannot_be_is_refused(wrong):
-    with pytest.raises(DataError, match=f"augment.{next(iter(wrong))} = "):
+    with pytest.raises(DataError, match=rf"augment\.{next(iter(wrong))} = "):
         AugmentConfig(**wrong)
 
 
 def test_the_stream_is_the_same_with_any_number_of_processes(make_tree):
     source = open_source(make_tree(train={str(k): 3 for k in range(6)}), "train")
     settings = {"image_size": SIZE, "num_frames": 3, "global_batch_size": 4, "seed": 1}
-    settings["augment"] = AugmentConfig(noise=0.5)
+    settings["augment"] = AugmentConfig(noise=0.5, drop=0.5)
     whole = next(iter(train_dataset(source, **settings)))
     halves = [
         next(iter(train_dataset(source, **settings, process_index=p, process_count=2)))
@@ -134,3 +135,5 @@ def test_the_stream_is_the_same_with_any_number_of_processes(make_tree):
     ]
     for key in whole:
         np.testing.assert_array_equal(np.concatenate([h[key] for h in halves]), whole[key])
+    lost = ~whole["frame_mask"]
+    assert lost.any() and not whole["frames"][lost].any()

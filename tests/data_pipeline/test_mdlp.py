@@ -75,6 +75,7 @@ def test_labels_that_are_no_map_of_texts(make_tree, content):
 
 def test_what_is_no_data_set_is_told_apart(make_tree, tmp_path):
     root = make_tree(val={"a": 1}, train={"b": 1})
+    (root / ".test.partial" / "inputs").mkdir(parents=True)  # hidden: being made
     assert list_splits(root) == ["train", "val"]
     with pytest.raises(DataError, match=r"no such folder; splits found under .*: train, val"):
         open_source(root, "tset")

@@ -2,11 +2,13 @@ import dataclasses
 import json
 import pickle
 
+import numpy as np
 import pytest
 
 from data_pipeline import shards
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
+from data_pipeline.images import decode_image
 from data_pipeline.prepare import check_tree, write_shards
 from data_pipeline.sources import list_splits, open_source
 
@@ -30,6 +32,18 @@ def test_shards_give_the_same_examples_as_the_tree(prepared):
         assert [packed[i] for i in range(len(packed))] == [tree[i] for i in range(len(tree))]
     names = [shard.file for shard in shards.read_index(out)["train"]]
     assert names == [f"train-0000{i}-of-00003.array_record" for i in range(3)]
+
+
+def test_decoded_shards_hold_the_pixels_of_the_files(prepared, tmp_path):
+    root, out = prepared
+    write_shards(tmp_path / "pixels", check_tree(root).splits, decode=True, report=lambda _: None)
+    files, pixels = open_source(out, "train"), open_source(tmp_path / "pixels", "train")
+    assert shards.verify(tmp_path / "pixels") == []
+    for i in range(len(files)):
+        assert (files[i].name, files[i].text) == (pixels[i].name, pixels[i].text)
+        for a, b in zip(files[i].images, pixels[i].images, strict=True):
+            assert b.startswith(b"P6")
+            np.testing.assert_array_equal(decode_image(a, ""), decode_image(b, ""))
 
 
 def test_a_source_can_be_sent_to_another_process(prepared):
