@@ -1,7 +1,8 @@
 """The evaluation as one call: every plate of a source, every row, one report."""
 
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,11 +13,56 @@ from data_pipeline.example import Example, Source
 from data_pipeline.images import decode_image
 from data_pipeline.pipeline import decode_text, eval_batches
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation import records, report, rows, summary
-from lpdiff_jax.evaluation.reading import Reader
-from lpdiff_jax.sheets import contact_sheet, write_image
+from lpdiff_jax.evaluation import (
+    distribution,
+    parts,
+    reading_analysis,
+    records,
+    report,
+    rows,
+    summary,
+)
+from lpdiff_jax.evaluation.compare import Folder
+from lpdiff_jax.evaluation.judges import Judges
+from lpdiff_jax.sheets import write_image
+from lpdiff_jax.training import parallel
 
-SHEET_PLATES = 24
+PUBLISHED_SIZE = (112, 224)
+Batch = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to evaluate.
+
+    Attributes:
+      image_size: (H, W) that every image is judged at; figures of other sizes do not compare.
+      samples: restored samples a plate; with more than one there is a row of their vote.
+      steps: of the sampler; None takes the model's default.
+      seed: of the sampler.
+      batch_size: plates at a time, over all processes.
+      max_frames: of a plate's frames the last so many are used.
+      limit: judge the first so many plates only; 0: all.
+      sweep: numbers of frames to compare; each restores everything once more.
+      compare: folders of other methods' results.
+    """
+
+    image_size: tuple[int, int] = PUBLISHED_SIZE
+    samples: int = 1
+    steps: int | None = None
+    seed: int = 0
+    batch_size: int = 16
+    max_frames: int = 5
+    limit: int = 0
+    sweep: tuple[int, ...] = ()
+    compare: tuple[Folder, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("samples", "batch_size", "max_frames"):
+            if getattr(self, name) < 1:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if not all(1 <= count <= self.max_frames for count in self.sweep):
+            raise UserError(f"sweep {self.sweep}: must lie in 1..{self.max_frames} (max_frames)")
 
 
 def evaluate(
@@ -24,61 +70,58 @@ def evaluate(
     source: Source,
     output_dir: str | Path,
     *,
-    image_size: tuple[int, int] | None = None,
-    reader: Reader | None = None,
-    samples: int = 1,
-    steps: int | None = None,
-    batch_size: int = 16,
-    max_frames: int = 5,
-    limit: int | None = None,
-    seed: int = 0,
+    judges: Judges | None = None,
+    options: Options | None = None,
+    notes: Sequence[str] = (),
+    problems: Sequence[str] = (),
 ) -> report.Report:
     """Judges a model's plates, and the rows that need no model, against the ground truth.
+
+    With several processes each judges its part; the first one writes the report. All of them
+    need to see `output_dir`.
 
     Args:
       restorer: the model; None for the rows without one.
       source: the plates, from `data_pipeline.sources.open_source`.
-      output_dir: gets report.json, report.md, records.jsonl and contact_sheet.png.
-      image_size: (H, W) to judge at; default: the restorer's.
-      reader: what reads the plates; None leaves NED and ACC out.
-      samples: restored samples a plate; with more than one there is a row of their vote.
-      steps: of the sampler; default: the restorer's.
-      batch_size: plates at a time.
-      max_frames: of a plate's frames the last so many are used.
-      limit: judge the first so many plates only.
-      seed: of the sampler.
+      output_dir: gets report.json, report.md, report.html, records.jsonl, contact_sheet.png,
+        and the plates in restored/ and psi/.
+      judges: what judges; default: PSNR and SSIM alone.
+      options: how.
+      notes: what the reader of the report has to know about the data.
+      problems: what the caller has found wrong with the data.
 
     Returns:
-      The report: `rows` (see `summary.summarise`), `plates`, `labelled`, `notes`, `problems`,
-      `seconds`; the content of report.json.
+      The report: `rows` (see `summary.summarise`), `sweep`, `plates`, `labelled`, `notes`,
+      `problems`, `seconds`; the content of report.json.
 
     Raises:
       UserError: no plate can be judged.
     """
-    if image_size is None:
-        image_size = restorer.image_size if restorer is not None else (112, 224)
-    run = _Run(restorer, reader, Path(output_dir), samples, steps, seed)
-    run.output_dir.mkdir(parents=True, exist_ok=True)
-    run.records_path.unlink(missing_ok=True)
-    usable, problems = check_source(source, limit)
+    run = _Run(restorer, judges or Judges(), options or Options(), Path(output_dir))
+    usable, faults = check_source(source, run.options.limit)
     if not len(usable):
-        raise UserError("no plate can be judged: " + "; ".join(problems[:3] or ["no plates"]))
-    batches = eval_batches(
-        usable, image_size=image_size, max_frames=max_frames, batch_size=batch_size
-    )
-    for batch in batches:
-        run.judge(batch, [usable[int(i)].name for i in batch["index"]])
-    run.write_sheet()
-    done = list(records.read(run.records_path))
-    result = {
+        raise UserError("no plate can be judged: " + "; ".join(faults[:3] or ["no plates"]))
+    run.prepare()
+    for batch, model_batch in run.batches(usable):
+        run.judge(batch, model_batch, usable)
+    run.part.close()
+    parallel.wait_for_all("parts of the evaluation")
+    done, features = parts.gather(run.parts_dir)
+    result: report.Report = {
+        "image_size": list(run.options.image_size),
         "plates": len(done),
         "labelled": sum(bool(record["text"]) for record in done),
-        "rows": summary.summarise(done),
+        "rows": summary.summarise(done, features),
+        "sweep": summary.summarise_sweep(done),
+        "reading": reading_analysis.summarise_reading(done),
         "seconds": run.seconds,
-        "notes": _notes(done, reader),
-        "problems": problems,
+        "notes": [*notes, *run.judges.missing, *_notes(done, run.judges)],
+        "problems": [*problems, *faults, *(p for record in done for p in record["problems"])],
     }
-    report.write_report(result, run.output_dir)
+    parallel.wait_for_all("reading of the parts")
+    if parallel.is_main():
+        report.write_report(result, done, source, run.output_dir, run.options.max_frames)
+        shutil.rmtree(run.parts_dir)
     return result
 
 
@@ -96,7 +139,7 @@ class Subset:
         return self.source[self.indices[index]]
 
 
-def check_source(source: Source, limit: int | None = None) -> tuple[Subset, list[str]]:
+def check_source(source: Source, limit: int = 0) -> tuple[Subset, list[str]]:
     """Finds the plates that can be judged, and says what is wrong with each other one."""
     usable, problems = [], []
     for index in range(min(len(source), limit or len(source))):
@@ -116,63 +159,145 @@ def _check_example(example: Example) -> None:
         decode_image(frame, f"group {example.name!r}, frame {number}")
 
 
-def _notes(done: list[records.Record], reader: Reader | None) -> list[str]:
+def _notes(done: list[parts.Record], judges: Judges) -> list[str]:
     notes = []
     unlabelled = sum(not record["text"] for record in done)
-    if reader is None:
-        notes.append("NED and ACC are left out: no reader (`lpdiff fetch-weights reader`)")
-    elif unlabelled:
+    if judges.reader is not None and unlabelled:
         notes.append(f"NED and ACC leave out {unlabelled} plates that have no text in labels.json")
+    if judges.features is not None and len(done) < distribution.FEW_IMAGES:
+        notes.append(
+            f"FID of {len(done)} images is biased upwards, the more the fewer they are: compare it "
+            "between rows of this table alone; KID has no such bias"
+        )
     return notes
 
 
 @dataclass
 class _Run:
-    """One evaluation under way: what it was asked for, and what it has gathered."""
+    """One process's part of an evaluation."""
 
     restorer: rows.Restores | None
-    reader: Reader | None
+    judges: Judges
+    options: Options
     output_dir: Path
-    samples: int
-    steps: int | None
-    seed: int
     seconds: dict[str, float] = field(default_factory=lambda: {"restoring": 0.0, "judging": 0.0})
-    sheet: list[dict[str, np.ndarray]] = field(default_factory=list)
 
-    @property
-    def records_path(self) -> Path:
-        return self.output_dir / "records.jsonl"
+    def __post_init__(self) -> None:
+        self.parts_dir = self.output_dir / "parts"
+        self.part = parts.Part(self.parts_dir, parallel.process_index())
 
-    def judge(self, batch: Mapping[str, np.ndarray], names: list[str]) -> None:
-        """Restores a batch, scores every row and writes the records."""
-        start = time.perf_counter()
-        images, samples = rows.input_rows(batch), None
-        if self.restorer is not None:
-            model = rows.restore_batch(
-                self.restorer, batch, steps=self.steps, samples=self.samples, seed=self.seed
+    def prepare(self) -> None:
+        """Makes the folder of the parts, empty."""
+        if parallel.is_main():
+            parts.clear(self.parts_dir)
+        parallel.wait_for_all("folders of the evaluation")
+
+    def batches(self, source: Source) -> Iterator[tuple[Batch, Batch]]:
+        """This process's batches at the judged size, each with the same at the model's size."""
+        processes = parallel.process_count()
+
+        def at(size: tuple[int, int]) -> Iterator[Batch]:
+            return eval_batches(
+                source,
+                image_size=size,
+                max_frames=self.options.max_frames,
+                batch_size=-(-self.options.batch_size // processes) * processes,
+                process_index=parallel.process_index(),
+                process_count=processes,
             )
-            images |= model.rows()
-            samples = model.samples if self.samples > 1 else None
-        restored = time.perf_counter()
+
+        judged = at(self.options.image_size)
+        if self.restorer is None or self.restorer.image_size == self.options.image_size:
+            return ((batch, batch) for batch in judged)
+        return zip(judged, at(self.restorer.image_size), strict=True)
+
+    def judge(self, batch: Batch, model_batch: Batch, source: Subset) -> None:
+        """Restores a batch, scores every row, and writes what has been found."""
+        names = [source[int(i)].name for i in batch["index"]]
+        positions = [source.indices[int(i)] for i in batch["index"]]
         texts = [decode_text(codes) for codes in batch["text"]]
-        scores = records.score_batch(images, samples, texts, self.reader)
+        images, samples = self.make_rows(batch, model_batch)
+        problems: list[list[str]] = [[] for _ in names]
+        for folder in self.options.compare:
+            images[folder.name] = folder.read(names, self.options.image_size, problems)
+        scores = self.score(images, samples, texts)
+        sweep = self.sweep(batch, model_batch, texts)
         valid = np.flatnonzero(batch["valid"])
-        done = [{"name": names[i], "text": texts[i], "rows": scores[i]} for i in valid]
-        records.append(self.records_path, done)
-        self.seconds["restoring"] += restored - start
-        self.seconds["judging"] += time.perf_counter() - restored
-        self.keep_for_sheet(images, valid)
+        self.part.append(
+            [
+                {
+                    "position": positions[i],
+                    "name": names[i],
+                    "text": texts[i],
+                    "rows": scores[i],
+                    "sweep": {count: plates[i] for count, plates in sweep.items() if plates[i]},
+                    "problems": problems[i],
+                }
+                for i in valid
+            ]
+        )
+        self.keep_features(images, positions, valid)
+        self.keep_images(images, names, valid)
 
-    def keep_for_sheet(self, images: Mapping[str, rows.Images], valid: np.ndarray) -> None:
-        """Keeps the images of the first plates."""
-        for i in valid[: SHEET_PLATES - len(self.sheet)]:
-            self.sheet.append({k: row.images[i] for k, row in images.items() if row.present[i]})
+    def make_rows(
+        self, batch: Batch, model_batch: Batch
+    ) -> tuple[dict[str, rows.Images], np.ndarray | None]:
+        """The rows that have images, and the samples to vote on."""
+        images = rows.input_rows(batch)
+        if self.restorer is None:
+            return images, None
+        start = time.perf_counter()
+        restored = rows.restore_batch(
+            self.restorer,
+            model_batch,
+            self.options.image_size,
+            steps=self.options.steps,
+            samples=self.options.samples,
+            seed=self.options.seed,
+        )
+        self.seconds["restoring"] += time.perf_counter() - start
+        several = self.options.samples > 1
+        return images | restored.rows(), restored.samples if several else None
 
-    def write_sheet(self) -> None:
-        """Writes the contact sheet: frames | psi | restored | ground truth."""
-        columns = rows.order(name for plate in self.sheet for name in plate)
-        shown = [n for n in columns if rows.is_frame(n) or n in (rows.PSI, rows.RESTORED)]
-        shown.append(rows.GROUND_TRUTH)
-        missing = np.full_like(self.sheet[0][rows.GROUND_TRUTH], 128)
-        plates = [[plate.get(name, missing) for name in shown] for plate in self.sheet]
-        write_image(self.output_dir / "contact_sheet.png", contact_sheet(plates, shown))
+    def score(
+        self, images: Mapping[str, rows.Images], samples: np.ndarray | None, texts: Sequence[str]
+    ) -> list[dict[str, records.Scores]]:
+        """The scores of each plate, by row."""
+        start = time.perf_counter()
+        scores = records.score_batch(images, samples, texts, self.judges)
+        self.seconds["judging"] += time.perf_counter() - start
+        return scores
+
+    def sweep(
+        self, batch: Batch, model_batch: Batch, texts: Sequence[str]
+    ) -> dict[int, list[dict[str, records.Scores]]]:
+        """{number of frames: scores of each plate}; nothing for a plate that has fewer frames."""
+        swept = {}
+        for count in self.options.sweep:
+            fewer, fewer_model = (rows.nearest_frames(b, count) for b in (batch, model_batch))
+            scores = self.score(*self.make_rows(fewer, fewer_model), texts)
+            enough = fewer["enough"]
+            swept[count] = [plate if enough[i] else {} for i, plate in enumerate(scores)]
+        return swept
+
+    def keep_features(
+        self, images: Mapping[str, rows.Images], positions: list[int], valid: np.ndarray
+    ) -> None:
+        """Computes and keeps the features of every row's images."""
+        if self.judges.features is None:
+            return
+        for name, row in images.items():
+            here = [i for i in valid if row.present[i]]
+            if here:
+                features = self.judges.features(row.images)[here]
+                self.part.add_features(name, [positions[i] for i in here], features)
+
+    def keep_images(
+        self, images: Mapping[str, rows.Images], names: list[str], valid: np.ndarray
+    ) -> None:
+        """Writes psi and the restored plates."""
+        for row in (rows.PSI, rows.RESTORED):
+            for i in valid if row in images else ():
+                path = rows.image_path(self.output_dir, row, names[i])
+                path.parent.mkdir(exist_ok=True)
+                write_image(path, images[row].images[i])

@@ -27,7 +27,7 @@ def vote(readings: Sequence[Reading]) -> Reading:
     chosen = [_vote_position(voters, position) for position in range(length)]
     confidences = tuple(confidence for _, confidence in chosen)
     text = "".join(character for character, _ in chosen)
-    return Reading(text, float(np.mean(confidences)), confidences)
+    return Reading.of(text, confidences)
 
 
 def _vote_position(voters: Sequence[Reading], position: int) -> tuple[str, float]:

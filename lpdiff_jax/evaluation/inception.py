@@ -90,7 +90,7 @@ def _reduction_b(x: jax.Array, name: str) -> jax.Array:
 def _block_c(x: jax.Array, name: str, inner: int) -> jax.Array:
     wide: Kernel = (1, 7)
     tall: Kernel = (7, 1)
-    deep = [(inner, tall), (inner, wide), (inner, tall), (192, wide)]
+    deep: list[tuple[int, Kernel]] = [(inner, tall), (inner, wide), (inner, tall), (192, wide)]
     branches = [
         _tower(x, name, (192, 1)),
         _tower(x, f"{name}.tower", (inner, 1), (inner, wide), (192, tall)),
@@ -101,7 +101,7 @@ def _block_c(x: jax.Array, name: str, inner: int) -> jax.Array:
 
 
 def _reduction_d(x: jax.Array, name: str) -> jax.Array:
-    separable = [(192, (1, 7)), (192, (7, 1)), (192, 3)]
+    separable: list[tuple[int, Kernel]] = [(192, (1, 7)), (192, (7, 1)), (192, 3)]
     branches = [
         _tower(x, f"{name}.tower", (192, 1), (320, 3), last_stride=2),
         _tower(x, f"{name}.tower_1", (192, 1), *separable, last_stride=2),

@@ -1,22 +1,40 @@
-"""The report of an evaluation: a machine's file, tables for a reader, and a contact sheet."""
+"""Writes the report of an evaluation: a machine's file, tables, a page, pictures."""
 
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lpdiff_jax.evaluation.summary import FIGURES
+from data_pipeline.example import Source
+from lpdiff_jax.evaluation import html_report, plates
+from lpdiff_jax.evaluation.parts import Record
+from lpdiff_jax.evaluation.tables import Report, format_markdown
+from lpdiff_jax.sheets import write_image
 
-Report = dict[str, Any]
+SHEET_PLATES = 24
 
 
-def write_report(report: Report, output_dir: Path) -> None:
-    """Writes report.json and report.md."""
+def write_report(
+    report: Report, records: Sequence[Record], source: Source, output_dir: Path, max_frames: int
+) -> None:
+    """Writes report.json, report.md, report.html, records.jsonl and contact_sheet.png."""
+    lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    write_text(output_dir / "records.jsonl", "".join(lines))
     text = json.dumps(_finite(report), ensure_ascii=False, indent=1, allow_nan=False)
     write_text(output_dir / "report.json", text)
     write_text(output_dir / "report.md", format_markdown(report))
+
+    def pictures(chosen: Sequence[Record]) -> list[plates.Plate]:
+        return list(plates.load_plates(chosen, source, output_dir, max_frames))
+
+    sheet = plates.draw_sheet(pictures(records[:SHEET_PLATES]), report["image_size"])
+    write_image(output_dir / "contact_sheet.png", sheet)
+    worst = islice(plates.worst_first(records), html_report.MAX_PLATES)
+    page = html_report.format_html(report, pictures(list(worst)))
+    write_text(output_dir / "report.html", page)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -33,66 +51,3 @@ def _finite(node: Any) -> Any:
     if isinstance(node, list | tuple):
         return [_finite(value) for value in node]
     return None if isinstance(node, float) and not math.isfinite(node) else node
-
-
-def format_table(report: Report) -> str:
-    """The table for a terminal: a row a line, means only."""
-    figures = _figures_present(report)
-    lines = [["row", "images", *(FIGURES[key][0] for key in figures)]]
-    for name, row in report["rows"].items():
-        means = (_mean(row["figures"].get(key), FIGURES[key][1]) for key in figures)
-        lines.append([name, str(row["images"]), *means])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    table = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    ]
-    return "\n".join([*table, *(f"note: {note}" for note in report["notes"])])
-
-
-def format_markdown(report: Report) -> str:
-    """The tables with intervals, the notes and the problems."""
-    parts = [
-        f"# Evaluation: {report['plates']} plates, {report['labelled']} with a text",
-        _markdown_table(report, "figures"),
-        "Each cell: the mean over plates and its 95 % interval (bootstrap). PSNR, SSIM and ACC: "
-        "more is better; NED: less is better. 'w/o prov.': without the province character.",
-        f"## Difference to '{next(iter(report['rows']), '')}', plate by plate",
-        _markdown_table(report, "difference"),
-    ]
-    for title, key in (("Notes", "notes"), ("Left out", "problems")):
-        if report[key]:
-            parts += [f"## {title}", "\n".join(f"- {line}" for line in report[key])]
-    return "\n\n".join(parts) + "\n"
-
-
-def _markdown_table(report: Report, part: str) -> str:
-    figures = _figures_present(report)
-    arrows = {key: f"{FIGURES[key][0]} {'↑' if FIGURES[key][2] else '↓'}" for key in figures}
-    lines = ["| row | images | " + " | ".join(arrows.values()) + " |"]
-    lines.append("|---|---:|" + "---:|" * len(figures))
-    for name, row in report["rows"].items():
-        if row[part]:
-            cells = (_interval(row[part].get(key), FIGURES[key][1]) for key in figures)
-            lines.append(f"| {name} | {row['images']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _figures_present(report: Report) -> list[str]:
-    rows = report["rows"].values()
-    return [key for key in FIGURES if any(key in row["figures"] for row in rows)]
-
-
-def _mean(figure: Mapping[str, float] | None, decimals: int) -> str:
-    return "-" if figure is None else f"{figure['mean']:.{decimals}f}"
-
-
-def _interval(figure: Mapping[str, float] | None, decimals: int) -> str:
-    if figure is None:
-        return "-"
-    return (
-        f"{_mean(figure, decimals)} [{figure['low']:.{decimals}f}, {figure['high']:.{decimals}f}]"
-    )

@@ -6,12 +6,14 @@ came, the mean of the frames, psi, the restored plate, or a folder of another me
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
-import jax.numpy as jnp
 import numpy as np
 
+from data_pipeline.images import resize
 from lpdiff_jax.images import to_float, to_uint8
+from lpdiff_jax.training import parallel
 
 GROUND_TRUTH = "ground truth"
 BEST_FRAME = "best frame"
@@ -38,6 +40,12 @@ def is_frame(name: str) -> bool:
 def voted_row(samples: int) -> str:
     """The name of the row of `samples` restored samples, voted."""
     return f"restored, {samples} samples voted"
+
+
+def image_path(directory: Path, row: str, group: str) -> Path:
+    """Where an evaluation puts a row's image of a group."""
+    # A name out of a file of unknown origin must not lead out of the directory.
+    return directory / row / f"{group.replace('/', '_')}.png"
 
 
 def order(names: Iterable[str]) -> list[str]:
@@ -121,13 +129,33 @@ class Restored:
 def restore_batch(
     restorer: Restores,
     batch: Mapping[str, np.ndarray],
+    image_size: tuple[int, int],
     *,
     steps: int | None = None,
     samples: int = 1,
     seed: int = 0,
 ) -> Restored:
-    """Runs the model on a batch."""
-    frames, mask = to_float(jnp.asarray(batch["frames"])), batch["frame_mask"]
-    psi = restorer.condition(frames, mask)
+    """Runs the model on a batch of frames of its own size; the results have `image_size`."""
+    frames = to_float(parallel.split_over_local_devices(batch["frames"]))
+    mask = parallel.split_over_local_devices(batch["frame_mask"])
+    psi = np.asarray(to_uint8(restorer.condition(frames, mask)))
     restored = restorer.restore(frames, mask, steps=steps, samples=samples, seed=seed)
-    return Restored(np.asarray(to_uint8(psi)), np.asarray(to_uint8(restored)))
+    flat = np.asarray(to_uint8(restored)).reshape(-1, *psi.shape[1:])
+    resized = _resize_all(flat, image_size).reshape(len(psi), samples, *image_size, 3)
+    return Restored(_resize_all(psi, image_size), resized)
+
+
+def _resize_all(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return np.stack([resize(image, size) for image in images])
+
+
+def nearest_frames(batch: Mapping[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """The batch with the `count` nearest frames of each plate alone, and `enough` bool [B]."""
+    available = batch["frame_mask"].sum(axis=1)
+    enough = available >= count
+    # A plate with fewer is not used; its places are taken by some frame or other.
+    first = np.where(enough, available - count, 0)
+    chosen = first[:, None] + np.arange(count)
+    frames = batch["frames"][np.arange(len(chosen))[:, None], chosen]
+    mask = np.ones((len(chosen), count), bool)
+    return {**batch, "frames": frames, "frame_mask": mask, "enough": enough}

@@ -1,15 +1,18 @@
 """The evaluation of a training run, as train.py ends with it and eval.py repeats it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from data_pipeline.sources import open_source
-from lpdiff_jax.evaluation.evaluate import evaluate
-from lpdiff_jax.evaluation.reading import find_reader
-from lpdiff_jax.evaluation.report import Report, format_table
+from lpdiff_jax.evaluation.data_checks import group_problems, seen_in_training
+from lpdiff_jax.evaluation.evaluate import Options, evaluate
+from lpdiff_jax.evaluation.judges import READER, load_judges
+from lpdiff_jax.evaluation.tables import Report, format_table
 from lpdiff_jax.restorer import Restorer
+from lpdiff_jax.training import parallel
 
 
 def evaluate_run(
@@ -20,6 +23,7 @@ def evaluate_run(
     split: str = "val",
     output: Path | None = None,
     weights_dir: Path | None = None,
+    wanted: Sequence[str] = (READER,),
     **options: Any,
 ) -> Report:
     """Evaluates a run's newest model, writes the report and prints the table.
@@ -31,21 +35,27 @@ def evaluate_run(
       split: the split that is judged.
       output: where the report goes; default: `workdir/eval`.
       weights_dir: where `lpdiff fetch-weights` put its files; default: the user's cache.
-      **options: arguments of `evaluate` that replace the configuration's.
+      wanted: the judges beside PSNR and SSIM, see `judges.NAMES`.
+      **options: fields of `evaluate.Options` that replace the configuration's.
 
     Raises:
       UserError: no model, or no plate that can be judged.
       DataError: the data cannot be opened.
     """
     output = output or workdir / "eval"
+    trained_on = Path(config.data.root or workdir / "data")
+    root = Path(data or trained_on)
+    chosen = {"max_frames": config.data.num_frames} | config.eval.to_dict() | options
     report = evaluate(
         Restorer.load(workdir),
-        open_source(data or config.data.root or workdir / "data", split),
+        open_source(root, split),
         output,
-        reader=find_reader(weights_dir),
-        max_frames=config.data.num_frames,
-        **config.eval.to_dict() | options,
+        judges=load_judges(wanted, weights_dir),
+        options=Options(**chosen),
+        notes=seen_in_training(root, split, trained_on),
+        problems=group_problems(root, split),
     )
-    print(format_table(report))
-    print(f"report and pictures: {output}")
+    if parallel.is_main():
+        print(format_table(report))
+        print(f"report and pictures: {output}")
     return report

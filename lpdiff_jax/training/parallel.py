@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 
@@ -41,6 +42,21 @@ def check_batch_size(name: str, batch_size: int, accumulate: int = 1) -> None:
             f"accumulation: {jax.process_count()} processes x {jax.local_device_count()} devices "
             f"= {devices}, x {accumulate} parts = {devices * accumulate}"
         )
+
+
+def wait_for_all(name: str) -> None:
+    """Returns once every process has come here; `name` tells such places apart."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def split_over_local_devices(array: np.ndarray) -> jax.Array:
+    """Spreads [B, ...] over this process's devices, where they divide B; else one holds it all."""
+    devices = jax.local_devices()
+    if len(array) % len(devices):
+        devices = devices[:1]
+    mesh = jax.sharding.Mesh(np.array(devices), (AXIS,), (jax.sharding.AxisType.Auto,))
+    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(AXIS)))
 
 
 class Parallel:

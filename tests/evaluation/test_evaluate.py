@@ -9,10 +9,16 @@ from PIL import Image
 
 from data_pipeline.sources import open_source
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation import report as reports
-from lpdiff_jax.evaluation.evaluate import evaluate
+from lpdiff_jax.evaluation import tables
+from lpdiff_jax.evaluation.evaluate import Options, evaluate
+from lpdiff_jax.evaluation.judges import Judges, load_judges
 
 GROUPS = 5
+
+
+def small(**options):
+    """Options that judge at the size of the model of these tests."""
+    return Options(image_size=(24, 48), **{"batch_size": 4} | options)
 
 
 @pytest.fixture
@@ -22,7 +28,13 @@ def source(tree):
 
 def test_rows_and_figures(source, tmp_path, grey_restorer, grey_reader):
     out = tmp_path / "eval"
-    report = evaluate(grey_restorer, source, out, reader=grey_reader, batch_size=2, samples=3)
+    report = evaluate(
+        grey_restorer,
+        source,
+        out,
+        judges=Judges(grey_reader),
+        options=small(batch_size=2, samples=3),
+    )
     assert list(report["rows"]) == [
         "ground truth",
         "frame 1",
@@ -55,7 +67,7 @@ def figure(report, row, name):
 
 def test_files(source, tmp_path, grey_restorer, grey_reader):
     out = tmp_path / "eval"
-    report = evaluate(grey_restorer, source, out, reader=grey_reader, batch_size=4)
+    report = evaluate(grey_restorer, source, out, judges=Judges(grey_reader), options=small())
     assert json.loads((out / "report.json").read_text()) == report
     text = (out / "report.md").read_text()
     assert "| restored | 5 |" in text
@@ -64,26 +76,30 @@ def test_files(source, tmp_path, grey_restorer, grey_reader):
     assert records[3]["rows"]["restored"]["reading"] == "京A0"
     height, width = np.asarray(Image.open(out / "contact_sheet.png")).shape[:2]
     assert (height, width) == (24 + GROUPS * 28, 6 * 52)
-    assert "restored" in reports.format_table(report)
+    assert "restored" in tables.format_table(report)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
 def test_every_plate_counts_once_whatever_the_batch(source, tmp_path, grey_restorer, batch_size):
-    report = evaluate(grey_restorer, source, tmp_path, batch_size=batch_size)
+    report = evaluate(grey_restorer, source, tmp_path, options=small(batch_size=batch_size))
     assert report["rows"]["restored"]["images"] == GROUPS
     expected = [100, *(20 * np.log10(255 / (10 * k)) for k in range(1, GROUPS))]
     assert figure(report, "restored", "psnr") == pytest.approx(np.mean(expected))
 
 
 def test_without_reader_and_without_model(source, tmp_path):
-    report = evaluate(None, source, tmp_path, image_size=(24, 48))
+    judges = load_judges(("reader", "fid"), tmp_path / "empty")
+    report = evaluate(None, source, tmp_path, judges=judges, options=small())
     assert "restored" not in report["rows"]
     assert not report["rows"]["ground truth"]["figures"]
-    assert "lpdiff fetch-weights reader" in report["notes"][0]
+    # A cell without its judge stays empty, and the report says how to fill it.
+    for name, note in zip(("reader", "fid"), report["notes"], strict=True):
+        assert f"lpdiff fetch-weights {name}" in note
+    assert not {"fid", "acc"} & set(report["rows"]["frame 1"]["figures"])
 
 
 def test_limit(source, tmp_path):
-    assert evaluate(None, source, tmp_path, image_size=(24, 48), limit=2)["plates"] == 2
+    assert evaluate(None, source, tmp_path, options=small(limit=2))["plates"] == 2
 
 
 def test_a_damaged_image_is_named_and_the_rest_is_judged(tree, tmp_path, grey_reader):
@@ -91,16 +107,16 @@ def test_a_damaged_image_is_named_and_the_rest_is_judged(tree, tmp_path, grey_re
     damaged.write_bytes(damaged.read_bytes()[:60])
     (tree / "val/inputs/03/img_0.png").write_bytes(b"")
     source = open_source(tree, "val")
-    report = evaluate(None, source, tmp_path, image_size=(24, 48), reader=grey_reader)
+    report = evaluate(None, source, tmp_path, judges=Judges(grey_reader), options=small())
     assert report["plates"] == GROUPS - 2
     assert ["'02'" in p or "'03'" in p for p in report["problems"]] == [True, True]
-    assert "## Left out" in (tmp_path / "report.md").read_text()
+    assert "## Problems" in (tmp_path / "report.md").read_text()
 
 
 def test_unlabelled_plates_are_counted(tree, tmp_path, grey_reader):
     (tree / "labels.json").write_text(json.dumps({"00": "京A0"}))
     source = open_source(tree, "val")
-    report = evaluate(None, source, tmp_path, image_size=(24, 48), reader=grey_reader)
+    report = evaluate(None, source, tmp_path, judges=Judges(grey_reader), options=small())
     assert report["labelled"] == 1
     assert report["rows"]["ground truth"]["figures"]["acc"]["count"] == 1
     assert "4 plates that have no text" in report["notes"][0]
@@ -109,4 +125,4 @@ def test_unlabelled_plates_are_counted(tree, tmp_path, grey_reader):
 def test_nothing_to_judge(tree, tmp_path):
     shutil.rmtree(tree / "val/gt")
     with pytest.raises(UserError, match="no ground truth"):
-        evaluate(None, open_source(tree, "val"), tmp_path, image_size=(24, 48))
+        evaluate(None, open_source(tree, "val"), tmp_path, options=small())

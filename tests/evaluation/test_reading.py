@@ -35,7 +35,7 @@ def test_repeats_merge_and_blanks_separate():
     result = make_reader([a, a, blank, a, b, b, blank]).read(np.zeros((1, 48, 152, 3), np.uint8))
     assert result[0].text == "AAB"
     assert result[0].character_confidences == pytest.approx((0.8, 0.8, 0.7))
-    assert result[0].confidence == pytest.approx(np.mean((0.8, 0.8, 0.7)))
+    assert result[0].confidence == pytest.approx(0.8 * 0.8 * 0.7)
 
 
 def test_confidence_is_the_peak_of_a_run():
