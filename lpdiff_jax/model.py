@@ -1,7 +1,8 @@
 """The whole model: condition network, denoiser and diffusion process, as one frozen description."""
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
 from lpdiff_jax.diffusion.schedule import NoiseSchedule, make_schedule
 from lpdiff_jax.errors import UserError, check_choice
 from lpdiff_jax.models.condition import ConditionNetwork
+from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
 from lpdiff_jax.models.unet import UNet
 
 # {'condition': {'params', 'batch_stats'}, 'denoiser': {'params'}}; without the denoiser while only
@@ -44,6 +46,14 @@ class LPDiff:
         check_choice("prediction", self.prediction, PREDICTIONS)
         check_choice("clip", self.clip, ("image", "residual"))
 
+    def with_dtype(self, dtype: str) -> "LPDiff":
+        """The same model, computing in another precision."""
+        return dataclasses.replace(
+            self,
+            condition=self.condition.clone(dtype=jnp.dtype(dtype)),
+            denoiser=self.denoiser.clone(dtype=jnp.dtype(dtype)),
+        )
+
     def init(self, key: jax.Array, *, with_denoiser: bool = True) -> Variables:
         """Fresh variables; jit this."""
         frames = jnp.zeros((1, 3, *self.image_size, 3))
@@ -73,6 +83,22 @@ class LPDiff:
         """The scaled residual in x_t, clipped as `clip` says: [B, H, W, 3]."""
         output: Any = self.denoiser.apply(variables["denoiser"], psi, x_t, noise_level)
         return self.clipped(to_x0(self.prediction, output, x_t, noise_level), psi)
+
+    def x0_denoiser(
+        self, variables: Variables, psi: jax.Array
+    ) -> tuple[Callable[..., jax.Array], Callable[[jax.Array], Any]]:
+        """`predict_x0` for many steps: (`denoise_fn`, `prepare`) of `diffusion.samplers.sample`.
+
+        What does not depend on x_t is computed here and in `prepare`, so once for all steps.
+        """
+        params = variables["denoiser"]["params"]
+        hoisted = hoist(self.denoiser, params, psi)
+
+        def denoise(x_t: jax.Array, level: jax.Array, biases: dict[str, jax.Array]) -> jax.Array:
+            output = apply_hoisted(self.denoiser, hoisted, x_t, biases)
+            return self.clipped(to_x0(self.prediction, output, x_t, level), psi)
+
+        return denoise, functools.partial(level_biases, self.denoiser, params)
 
     def clipped(self, x_0: jax.Array, psi: jax.Array) -> jax.Array:
         """Clips a scaled residual."""

@@ -15,6 +15,8 @@ from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import LPDiff, Variables, build_model
 from lpdiff_jax.model_directory import StoredModel, is_model_directory, load_model
 
+DTYPES = ("float32", "bfloat16", "float16")
+
 
 class Restorer:
     """A model ready to restore.
@@ -38,8 +40,11 @@ class Restorer:
         variables: Variables,
         sampler: Sampler | Mapping[str, Any],
         *,
+        dtype: str | None = None,
         max_batch: int = 32,
     ):
+        if dtype is not None:
+            model, variables = _in_precision(dtype, model, variables)
         self.model = model
         self.variables = jax.tree.map(jnp.asarray, variables)
         self.sampler = sampler if isinstance(sampler, Sampler) else make_sampler(sampler)
@@ -56,6 +61,8 @@ class Restorer:
         norm_groups: int = 32,
         betas: Sequence[float] | None = None,
         image_size: tuple[int, int] = (112, 224),
+        dtype: str | None = None,
+        max_batch: int = 32,
     ) -> "Restorer":
         """Loads a model.
 
@@ -65,6 +72,8 @@ class Restorer:
           norm_groups: for a `.pth`, whose names and shapes do not tell it.
           betas: [T], for a `.pth` without schedule buffers.
           image_size: (height, width) that a `.pth` works at.
+          dtype: precision of the computation, one of `DTYPES`; None takes the model's.
+          max_batch: plates that are computed together at most.
 
         Raises:
           UserError: there is no such model, or it cannot be read.
@@ -73,25 +82,22 @@ class Restorer:
         if path.is_file():
             from lpdiff_jax.torch_checkpoint import read_checkpoint
 
-            return cls._from_stored(
+            parts = _parts(
                 read_checkpoint(path, norm_groups=norm_groups, betas=betas, image_size=image_size)
             )
-        if not path.exists():
+        elif is_model_directory(path):
+            parts = _parts(load_model(path))
+        elif path.exists():
+            from lpdiff_jax.training.checkpoint import load_for_inference
+
+            config, model, variables = load_for_inference(path)
+            parts = model, variables, config.sampler.to_dict()
+        else:
             raise UserError(
                 f"{source}: no such model; expected a work directory, a model directory or a "
                 "PyTorch `..._gen.pth`"
             )
-        if is_model_directory(path):
-            return cls._from_stored(load_model(path))
-        from lpdiff_jax.training.checkpoint import load_for_inference
-
-        config, model, variables = load_for_inference(path)
-        return cls(model, variables, config.sampler.to_dict())
-
-    @classmethod
-    def _from_stored(cls, stored: StoredModel) -> "Restorer":
-        model = build_model(stored.config["model"])
-        return cls(model, stored.variables, stored.config["sampler"])
+        return cls(*parts, dtype=dtype, max_batch=max_batch)
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -212,6 +218,18 @@ def make_sampler(section: Mapping[str, Any]) -> Sampler:
         raise UserError(f"the configuration's section `sampler` does not fit: {error}") from error
 
 
+def _parts(stored: StoredModel) -> tuple[LPDiff, Variables, dict[str, Any]]:
+    return build_model(stored.config["model"]), stored.variables, stored.config["sampler"]
+
+
+def _in_precision(dtype: str, model: LPDiff, variables: Variables) -> tuple[LPDiff, Variables]:
+    """Kernels are cast once, here; norms' scales and biases stay as they are."""
+    if dtype not in DTYPES:
+        raise UserError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}")
+    cast = lambda x: jnp.asarray(x, dtype) if np.ndim(x) > 1 else x  # noqa: E731
+    return model.with_dtype(dtype), jax.tree.map(cast, variables)
+
+
 def batch_parts(total: int, largest: int) -> Iterator[tuple[slice, int]]:
     """Cuts a batch into parts: which plates, and the size that they are filled up to.
 
@@ -247,12 +265,14 @@ def _sample(
         draw = lambda key: jax.random.normal(jax.random.fold_in(key, index), psi.shape[1:])  # noqa: E731
         return jax.vmap(draw)(keys)
 
+    denoise_fn, prepare = model.x0_denoiser(variables, psi)
     x_0 = sample(
-        lambda x_t, level: model.predict_x0(variables, psi, x_t, level),
+        denoise_fn,
         sampler.first(noise(schedule.steps), schedule),
         noise,
         schedule,
         sampler.name,
         sampler.eta,
+        prepare=prepare,
     )
     return jnp.clip(model.compose(x_0, psi), -1, 1)

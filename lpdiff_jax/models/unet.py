@@ -62,10 +62,11 @@ class UNet(nn.Module):
     @nn.compact
     def __call__(
         self,
-        condition: jax.Array,
+        condition: jax.Array | None,
         x_t: jax.Array,
-        noise_level: jax.Array,
+        noise_level: jax.Array | None,
         train: bool = False,
+        stem: jax.Array | None = None,
     ) -> jax.Array:
         """Runs the denoiser.
 
@@ -74,6 +75,8 @@ class UNet(nn.Module):
           x_t: [B, H, W, 3], the noisy residual.
           noise_level: [B], sqrt(alphas_cumprod) in [0, 1].
           train: whether dropout acts.
+          stem: what the condition adds to the stem's output, where `models.hoisting` has computed
+            it; there is no condition then, and the noise level is in the biases.
 
         Returns:
           [B, H, W, out_channels], float32.
@@ -82,11 +85,13 @@ class UNet(nn.Module):
           ValueError: a height or width that the levels cannot halve.
         """
         self._check(x_t)
-        x = jnp.concatenate([condition, x_t], axis=-1).astype(self.dtype)
-        x = space_to_depth(x, self.patch)
-        embedding = NoiseEmbedding(self.features, self.embedding, self.dtype, name="embed")(
-            noise_level
-        )
+        x = x_t if condition is None else jnp.concatenate([condition, x_t], axis=-1)
+        x = space_to_depth(x.astype(self.dtype), self.patch)
+        embedding = None
+        if noise_level is not None:
+            embedding = NoiseEmbedding(self.features, self.embedding, self.dtype, name="embed")(
+                noise_level
+            )
         block_class = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
 
         def block(width: int, level: int, name: str) -> Block:
@@ -98,7 +103,9 @@ class UNet(nn.Module):
 
         levels = len(self.multipliers)
         widths = [self.features * multiplier for multiplier in self.multipliers]
-        x = conv(self.features, dtype=self.dtype, name="stem")(x)
+        x = conv(self.features, dtype=self.dtype, use_bias=stem is None, name="stem")(x)
+        if stem is not None:
+            x = x + stem
         skips = [x]
         for level, width in enumerate(widths):
             for i in range(self.blocks):
@@ -136,8 +143,8 @@ class Block(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, embedding: jax.Array, train: bool) -> jax.Array:
-        """Maps x [B, H, W, C], told embedding [B, E], to [B, H, W, features]."""
+    def __call__(self, x: jax.Array, embedding: jax.Array | None, train: bool) -> jax.Array:
+        """Maps x [B, H, W, C], told embedding [B, E] if any, to [B, H, W, features]."""
         x = ResidualBlock(
             self.features, self.norm_groups, self.dropout, dtype=self.dtype, name="residual"
         )(x, embedding, train)

@@ -1,0 +1,182 @@
+"""The public way to restore, with a small untrained model."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lpdiff_jax.diffusion.samplers import Sampler, sample
+from lpdiff_jax.errors import UserError
+from lpdiff_jax.model import build_model
+from lpdiff_jax.model_directory import save_model
+from lpdiff_jax.restorer import Restorer, batch_parts
+
+SIZE = (8, 16)
+CONFIG = {
+    "image_size": SIZE,
+    "dtype": "float32",
+    "prediction": "v",
+    "residual_scale": 0.3,
+    "clip": "image",
+    "condition": {"features": [4], "strides": [1], "blocks": 0, "norm_groups": 2, "heads": 2},
+    "denoiser": {
+        "features": 8,
+        "multipliers": [1],
+        "blocks": 1,
+        "norm_groups": 4,
+        "attention_resolutions": [],
+    },
+    "schedule": {"name": "cosine", "steps": 20, "zero_terminal_snr": True},
+}
+SAMPLER = {"name": "ddim", "steps": 3, "eta": 0.0, "spacing": "uniform", "start": 1.0}
+
+
+def draw_variables(model):
+    """Random parameters throughout: fresh ones end in zero kernels, which would hide mistakes."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    leaves, structure = jax.tree.flatten(shapes)
+    generator = np.random.default_rng(0)
+    drawn = [0.2 * generator.standard_normal(x.shape, np.float32) for x in leaves]
+    return jax.tree.unflatten(structure, drawn)
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    model = build_model(CONFIG)
+    return Restorer(model, draw_variables(model), SAMPLER, max_batch=4)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return np.random.default_rng(1).uniform(-1, 1, (5, 2, *SIZE, 3)).astype(np.float32)
+
+
+def test_shapes_and_range(restorer, frames):
+    plates = np.asarray(restorer.restore(frames, samples=2))
+    assert plates.shape == (5, 2, *SIZE, 3)
+    assert abs(plates).max() <= 1
+    assert plates.std() > 0.1
+
+
+def test_samples_and_seeds_differ_and_repeat(restorer, frames):
+    two = np.asarray(restorer.restore(frames[:2], samples=2, seed=3))
+    assert abs(two[:, 0] - two[:, 1]).max() > 0.1
+    np.testing.assert_array_equal(two, restorer.restore(frames[:2], samples=2, seed=3))
+    assert abs(two - restorer.restore(frames[:2], samples=2, seed=4)).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmpp_2m_sde"])
+def test_a_plate_does_not_depend_on_its_batch(restorer, frames, name):
+    seeds = [7, 8, 9, 8, 7]
+    together = np.asarray(restorer.restore(frames, sampler=name, seed=seeds))
+    for i, seed in enumerate(seeds):
+        alone = restorer.restore(frames[i : i + 1], sampler=name, seed=seed)
+        np.testing.assert_allclose(together[i], alone[0], atol=1e-5)
+
+
+def test_masked_frames_do_not_count(restorer, frames):
+    mask = np.array([[True, False]] * 2)
+    changed = frames[:2].copy()
+    changed[:, 1] = 0.5
+    a, b = restorer.restore(frames[:2], mask), restorer.restore(changed, mask)
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_restore_is_the_sampler_over_the_plain_denoiser(restorer, frames):
+    """The hoisted loop against one written out, with `predict_x0` at each step."""
+    model, variables = restorer.model, restorer.variables
+    psi = restorer.condition(frames[:1])
+    schedule = Sampler(steps=3).visited(model.schedule)
+    key = jax.random.fold_in(jax.random.key(0), 0)
+    noise = jax.random.normal(jax.random.fold_in(key, 3), (*SIZE, 3))[None]
+    x_0 = sample(lambda x, level: model.predict_x0(variables, psi, x, level), noise, None, schedule)
+    expected = jnp.clip(model.compose(x_0, psi), -1, 1)
+    np.testing.assert_allclose(restorer.restore(frames[:1])[:, 0], expected, atol=1e-5)
+
+
+def test_sample_continues_from_psi(restorer, frames):
+    psi = restorer.condition(frames)
+    np.testing.assert_array_equal(restorer.sample(psi), restorer.restore(frames))
+
+
+def test_starting_from_psi_stays_near_it(restorer, frames):
+    """With one step from a level where x_t is almost x_0, little of the residual is invented."""
+    psi = jnp.clip(restorer.condition(frames), -1, 1)
+    near = restorer.sample(psi, sampler=Sampler(steps=1, start=0.05))[:, 0]
+    far = restorer.sample(psi)[:, 0]
+    assert abs(near - psi).mean() < 0.5 * abs(far - psi).mean()
+
+
+def test_batches_of_any_size_compile_few_functions(frames):
+    model = build_model(CONFIG)
+    restorer = Restorer(model, draw_variables(model), SAMPLER, max_batch=2)
+    for count in (2, 3, 4, 5):
+        restorer.restore(frames[:count])
+    assert restorer._sample._cache_size() == 1
+    assert restorer._condition._cache_size() == 1
+
+
+@pytest.mark.parametrize(
+    ("total", "largest", "sizes"),
+    [(1, 32, [1]), (3, 32, [4]), (32, 32, [32]), (33, 32, [32, 32]), (1000, 64, [64] * 16),
+     (5, 6, [6])],
+)  # fmt: skip
+def test_batch_parts(total, largest, sizes):
+    parts = list(batch_parts(total, largest))
+    assert [size for _, size in parts] == sizes
+    assert [i for part, _ in parts for i in range(total)[part]] == list(range(total))
+
+
+def test_bfloat16_is_near_float32(restorer, frames, tmp_path):
+    save_model(tmp_path / "m", {"model": CONFIG, "sampler": SAMPLER}, restorer.variables)
+    half = Restorer.load(tmp_path / "m", dtype="bfloat16")
+    assert half.variables["denoiser"]["params"]["head"]["kernel"].dtype == jnp.bfloat16
+    assert half.variables["denoiser"]["params"]["head"]["bias"].dtype == jnp.float32
+    psi = half.condition(frames[:1])
+    assert psi.dtype == jnp.float32
+    noise, level = np.ones((1, *SIZE, 3), np.float32), np.array([0.7], np.float32)
+    a, b = (np.asarray(r.denoise(psi, noise, level)) for r in (restorer, half))
+    assert 0 < np.linalg.norm(a - b) < 0.05 * np.linalg.norm(a)
+
+
+def test_saved_choices_of_the_sampler_are_used(restorer, tmp_path):
+    section = {"name": "dpmpp_2m", "steps": 2, "spacing": "log_snr", "start": 0.5}
+    save_model(tmp_path / "m", {"model": CONFIG, "sampler": section}, restorer.variables)
+    assert Restorer.load(tmp_path / "m").sampler == Sampler(**section)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 21}, "21"),
+        ({"steps": 0}, "0"),
+        ({"sampler": "euler"}, "'euler'; allowed: 'ddpm'"),
+    ],
+)
+def test_impossible_requests_are_the_users_mistake(restorer, frames, arguments, message):
+    with pytest.raises(UserError, match=message):
+        restorer.restore(frames, **arguments)
+
+
+def test_frames_of_another_size(restorer):
+    with pytest.raises(UserError, match=r"\[B, N, 8, 16, 3\], not \[1, 2, 9, 16, 3\]"):
+        restorer.restore(np.zeros((1, 2, 9, 16, 3), np.float32))
+
+
+@pytest.mark.parametrize("section", [{"name": "euler"}, {"eta": 7}, {"speed": 3}])
+def test_a_saved_sampler_that_does_not_exist(restorer, section):
+    with pytest.raises(UserError, match="sampler"):
+        Restorer(restorer.model, restorer.variables, section)
+
+
+def test_unknown_dtype(restorer):
+    with pytest.raises(UserError, match="allowed: float32, bfloat16"):
+        Restorer(restorer.model, restorer.variables, SAMPLER, dtype="int4")
+
+
+def test_without_a_denoiser_psi_is_the_result(restorer, frames):
+    only_psi = Restorer(
+        restorer.model, {"condition": restorer.variables["condition"]}, SAMPLER, max_batch=4
+    )  # fmt: skip
+    psi = np.clip(only_psi.condition(frames), -1, 1)
+    np.testing.assert_array_equal(only_psi.restore(frames, samples=2)[:, 1], psi)
