@@ -1,5 +1,7 @@
 import json
 import logging
+import subprocess
+import sys
 
 import grain
 import numpy as np
@@ -92,6 +94,41 @@ def test_the_sequence_is_the_same_for_any_number_of_processes(source, count):
         for step in zip(*parts, strict=True)
     ]
     assert_same(joined, whole)
+
+
+PROCESS = """
+import sys
+import numpy as np
+from data_pipeline.augment import AugmentConfig
+from data_pipeline.pipeline import train_dataset
+from data_pipeline.sources import open_source
+
+root, out, index, count = sys.argv[1:]
+batches = iter(train_dataset(
+    open_source(root, "train"), image_size=(16, 32), num_frames=3, global_batch_size=8, seed=5,
+    process_index=int(index), process_count=int(count), augment=AugmentConfig(),
+))
+taken = [next(batches) for _ in range(4)]
+np.savez(out, **{key: np.stack([batch[key] for batch in taken]) for key in taken[0]})
+"""
+
+
+def test_real_processes_share_one_sequence(make_tree, tmp_path):
+    root = make_tree(train={str(k): 1 + k % 4 for k in range(11)})
+
+    def run(count):
+        outs = [tmp_path / f"{p}-of-{count}.npz" for p in range(count)]
+        processes = [
+            subprocess.Popen([sys.executable, "-c", PROCESS, root, out, str(p), str(count)])
+            for p, out in enumerate(outs)
+        ]
+        assert [process.wait(120) for process in processes] == [0] * count
+        parts = [np.load(out) for out in outs]
+        return {key: np.concatenate([part[key] for part in parts], 1) for key in parts[0]}
+
+    whole = run(1)
+    for count in (2, 4):
+        assert_same([run(count)], [whole])
 
 
 def test_output_is_the_same_after_a_checkpoint(source):
