@@ -6,7 +6,11 @@
 Cost: not yet trained to the end by us; one denoiser call is 137 GFLOP forward.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
+
+from data_pipeline.augment import AugmentConfig
 
 
 def get_config() -> ConfigDict:
@@ -15,7 +19,8 @@ def get_config() -> ConfigDict:
 
     # Seed of everything random: initial weights, order of the data, noise.
     config.seed = 0
-    # Stages to train, in order; each continues from the one before.
+    # Stages to train, in order; each continues from the one before. 'joint' may follow: both
+    # networks, fine-tuned together.
     config.stages = ("psi", "diffusion")
     # How a step is spread over devices: 'pmap', or 'jit' with sharded arrays.
     config.parallel = "pmap"
@@ -28,6 +33,9 @@ def get_config() -> ConfigDict:
     config.data.num_frames = 3
     # Reader processes; 0 reads with threads in this process.
     config.data.workers = 0
+    # Whether training groups are augmented, and how much: data_pipeline/augment.py explains each.
+    config.data.augmented = True
+    config.data.augment = ConfigDict(dataclasses.asdict(AugmentConfig()))
     # Groups of the synthetic set (train, val), its seed and its camera.
     config.data.synthetic = ConfigDict(
         {"groups": 20_000, "val_groups": 500, "seed": 0, "preset": "real-like"}
@@ -49,24 +57,26 @@ def get_config() -> ConfigDict:
     config.psi.shift = 0
 
     # Stage diffusion: the denoiser, on the residual that psi leaves.
-    config.diffusion = get_optimisation()
-    # psi meanwhile: 'frozen', 'detached' (trained on by its own loss), 'joint' (both losses reach
-    # it), or 'unsupervised' (the diffusion loss alone reaches it, as published).
-    config.diffusion.condition = "frozen"
-    # Noise levels in a batch: 'stratified' (one a sample), or 'shared' as published.
-    config.diffusion.levels = "stratified"
-    # Weighting of the loss over noise levels: 'none' or 'min_snr'.
-    config.diffusion.weighting = "none"
-    # psi's own loss, where it is trained on.
-    config.diffusion.gradient_weight = 0.5
-    config.diffusion.shift = 0
+    config.diffusion = get_diffusion_stage()
+    # Stage joint, if `stages` names it: both networks, by both losses.
+    config.joint = get_diffusion_stage()
+    config.joint.condition = "joint"
+    config.joint.learning_rate = 2e-5
 
     # Steps between lines of progress, checkpoints, and validations.
     config.log_every = 100
     config.checkpoint_every = 2_000
     config.validate_every = 2_000
-    # Checkpoints kept of each stage, besides the best.
+    # Checkpoints kept of each stage, besides the best; at least 2.
     config.keep = 3
+    # Batches that a validation takes, and plates on its sample sheet (0: no sheet).
+    config.validation_batches = 8
+    config.sheet_plates = 4
+    # What a device can do at most, in TFLOP/s, for the MFU (0: it is not reported). An H100 does
+    # 989 in bfloat16, a TPU v5e 197, a v5p 459.
+    config.peak_tflops = 0.0
+    # A profile of so many steps of each stage, from the first one on (0 steps: none).
+    config.profile = ConfigDict({"first": 10, "steps": 0})
 
     # The evaluation at the end of training.
     config.eval = ConfigDict({"limit": 200, "batch_size": 16, "samples": 1})
@@ -123,6 +133,22 @@ def get_model() -> ConfigDict:
             "schedule": {"name": "cosine", "steps": 1000, "zero_terminal_snr": True},
         }
     )
+
+
+def get_diffusion_stage() -> ConfigDict:
+    """A stage that trains the denoiser."""
+    config = get_optimisation()
+    # psi meanwhile: 'frozen', 'detached' (trained on by its own loss), 'joint' (both losses reach
+    # it), or 'unsupervised' (the diffusion loss alone reaches it, as published).
+    config.condition = "frozen"
+    # Noise levels in a batch: 'stratified' (one a sample), or 'shared' as published.
+    config.levels = "stratified"
+    # Weighting of the loss over noise levels: 'none' or 'min_snr'.
+    config.weighting = "none"
+    # psi's own loss, where it is trained on.
+    config.gradient_weight = 0.5
+    config.shift = 0
+    return config
 
 
 def get_optimisation() -> ConfigDict:

@@ -1,29 +1,49 @@
-"""The training loop: stage after stage, resumable, then the evaluation."""
+"""The training loop: stage after stage, resumable at any step."""
 
+import contextlib
 import dataclasses
-import itertools
-import time
+import json
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from data_pipeline.pipeline import eval_batches, train_dataset
+from data_pipeline.augment import AugmentConfig
+from data_pipeline.pipeline import train_dataset
 from data_pipeline.sources import Source
-from lpdiff_jax.config import FILE_NAME, differences, load_config, save_config
-from lpdiff_jax.errors import UserError
+from lpdiff_jax.config import differences
+from lpdiff_jax.errors import Preempted, UserError
 from lpdiff_jax.model import LPDiff, Variables, build_model
 from lpdiff_jax.training import parallel as par
-from lpdiff_jax.training.checkpoint import Checkpointer, stage_directory
+from lpdiff_jax.training import workdir as wd
+from lpdiff_jax.training.checkpoint import (
+    Best,
+    Checkpointer,
+    Record,
+    Saved,
+    read_newest,
+    saved_steps,
+    set_aside,
+    stage_directory,
+)
 from lpdiff_jax.training.data import open_sources
+from lpdiff_jax.training.flops import flops_per_example
 from lpdiff_jax.training.optimizer import learning_rate, make_optimizer
-from lpdiff_jax.training.progress import Progress
+from lpdiff_jax.training.profiling import Profiler
+from lpdiff_jax.training.progress import NotFinite, Progress
 from lpdiff_jax.training.stages import Stage, make_stage
-from lpdiff_jax.training.state import TrainState, create_state, inference_variables
+from lpdiff_jax.training.state import (
+    TrainState,
+    abstract_state,
+    create_state,
+    inference_variables,
+    init_variables,
+)
 from lpdiff_jax.training.step import make_eval_step, make_train_step
-from lpdiff_jax.training.writer import Writer
+from lpdiff_jax.training.validation import Validator
+from lpdiff_jax.training.writer import Writer, make_writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +57,7 @@ class Run:
     train_source: Source
     val_source: Source
     writer: Writer
+    stop: par.StopRequest
 
 
 def train(config: ConfigDict, workdir: Path) -> Variables:
@@ -50,148 +71,227 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
       The variables that inference uses.
 
     Raises:
-      UserError: a mistake in the configuration or the work directory.
+      UserError: a mistake in the configuration or the work directory, or a loss that diverged.
       DataError: a mistake in the data.
+      Preempted: SIGTERM stopped it, after it had saved.
     """
     model = build_model(config.model)
+    stages = [make_stage(name, model, config) for name in config.stages]
+    _check(config)
+    with contextlib.ExitStack() as stack:
+        if par.is_main():
+            stack.enter_context(wd.claim(workdir))
+        wd.check_same_run(config, workdir)
+        par.wait_for_all("the work directory is checked")
+        parallel = par.Parallel(config.parallel)
+        sources = open_sources(config.data, workdir)
+        if par.is_main():
+            wd.write_config(config, workdir)
+        writer = make_writer(workdir / "logs" if par.is_main() else None)
+        stack.callback(writer.close)
+        stop = stack.enter_context(par.StopRequest())
+        run = Run(config, workdir, model, parallel, *sources, writer, stop)
+        print(f"training on {par.describe()}", flush=True)
+        variables: Variables = {}
+        for stage in _unfinished(stages, workdir):
+            variables = train_stage(run, stage, variables)
+        return variables
+
+
+def _check(config: ConfigDict) -> None:
+    """Raises UserError for what a configuration cannot mean."""
+    if not config.stages:
+        raise UserError("config.stages is empty; name psi, diffusion, joint, or some of them")
     for name in config.stages:
-        make_stage(name, model, config)
-        par.check_batch_size(
-            f"config.{name}.batch_size", config[name].batch_size, config[name].accumulate
-        )
-    _adopt_workdir(config, workdir)
-    train_source, val_source = open_sources(config.data, workdir)
-    writer = Writer(workdir / "logs" if par.is_main() else None)
-    run = Run(
-        config, workdir, model, par.Parallel(config.parallel), train_source, val_source, writer
-    )
-    variables = jax.jit(model.init)(jax.random.key(config.seed))
-    for name in config.stages:
-        variables |= train_stage(run, make_stage(name, model, config), variables)
-    writer.close()
-    return variables
+        section = config[name]
+        par.check_batch_size(f"config.{name}.batch_size", section.batch_size, section.accumulate)
+        if section.steps < 1:
+            raise UserError(f"config.{name}.steps is {section.steps}; it is at least 1")
+    for name in ("log_every", "checkpoint_every", "validate_every", "validation_batches"):
+        if config[name] < 1:
+            raise UserError(f"config.{name} is {config[name]}; it is at least 1")
+    if config.keep < 2:
+        raise UserError(f"config.keep is {config.keep}; with 2 a damaged checkpoint has a spare")
+
+
+def _unfinished(stages: list[Stage], workdir: Path) -> list[Stage]:
+    """From the last stage that has a checkpoint on: it holds what the stages before it made."""
+    begun = [i for i, s in enumerate(stages) if saved_steps(stage_directory(workdir, s.name))]
+    return stages[begun[-1] if begun else 0 :]
 
 
 def train_stage(run: Run, stage: Stage, variables: Variables) -> Variables:
-    """Trains one stage from `variables`, or from its newest checkpoint, to its last step."""
+    """Trains one stage from its newest checkpoint, or from `variables` and fresh ones."""
     config = run.config[stage.name]
-    optimizer = make_optimizer(config)
-    needed = {n: v for n, v in variables.items() if stage.name != "psi" or n in stage.trained}
-    state = create_state(needed, stage.trained, optimizer)
+    directory = stage_directory(run.workdir, stage.name)
+    abstract = abstract_state(run.model, stage, config)
     iterator = iter(_train_data(run, config.batch_size))
-    checkpointer = Checkpointer(
-        stage_directory(run.workdir, stage.name), run.parallel, run.config.keep
-    )
-    if checkpointer.latest_step() is None:
-        state = run.parallel.put_state(state)
+    saved = _resume(run, stage, directory, run.parallel.restore_target(abstract))
+    if saved is None:
+        fresh = init_variables(run.model, run.config.seed, with_denoiser=stage.uses_denoiser)
+        state = create_state(fresh | variables, stage.trained, make_optimizer(config))
     else:
-        state = checkpointer.restore(jax.eval_shape(lambda: state), iterator)
-        print(f"{stage.name}: resumed at step {int(state.step)} of {config.steps}", flush=True)
-    state = _run_steps(run, stage, config, optimizer, state, iterator, checkpointer)
+        state = saved.state
+        iterator.set_state(saved.record.position)
+    if par.is_main():
+        wd.check_space(run.workdir, abstract)
+        _describe_parameters(run, stage, state)
+    best = saved.record.best if saved else None
+    checkpointer = Checkpointer(directory, run.config.keep, Best(**best) if best else None)
+    try:
+        state = _run_steps(run, stage, run.parallel.put_state(state), iterator, checkpointer)
+    except NotFinite as error:
+        checkpointer.close()
+        raise _diverged(run, stage, error) from error
     checkpointer.close()
-    return inference_variables(state)
+    if checkpointer.best:
+        print(f"{stage.name}: lowest validation loss {checkpointer.best.loss:.4f} in "
+              f"{directory / str(checkpointer.best.step)}", flush=True)  # fmt: skip
+    return par.to_local(inference_variables(state))
 
 
 def _run_steps(
-    run: Run,
-    stage: Stage,
-    config: ConfigDict,
-    optimizer: Any,
-    state: TrainState,
-    iterator: Any,
-    checkpointer: Checkpointer,
+    run: Run, stage: Stage, state: TrainState, iterator: Any, checkpointer: Checkpointer
 ) -> TrainState:
-    step_fn = run.parallel.compile_train_step(
-        make_train_step(
-            stage,
-            optimizer,
-            seed=run.config.seed,
-            ema_decay=config.ema_decay,
-            accumulate=config.accumulate,
-        )
+    config, every = run.config[stage.name], run.config
+    step_fn, eval_fn = _compile(run, stage)
+    validator = Validator(
+        stage.name, every, run.model, run.val_source, run.writer, run.workdir / "logs" / "sheets"
     )
-    eval_fn = run.parallel.compile_eval_step(make_eval_step(stage, seed=run.config.seed))
-    rate = learning_rate(config)
-    first = int(state.step)
-    progress = Progress(stage.name, config.steps, config.batch_size, run.writer, first)
+    profiler = Profiler(run.workdir / "logs" / f"profile-{stage.name}", every.profile)
+    rate, first = learning_rate(config), int(state.step)
+    progress = _progress(run, stage, first)
     for step in range(first, config.steps + 1):
         # On the state before this step, and before the data moves on: state, step and position in
         # the data agree in every checkpoint by construction.
-        last = step == config.steps
-        if step > first and (last or step % run.config.checkpoint_every == 0):
-            checkpointer.save(state, iterator)
-        if step > first and (last or step % run.config.validate_every == 0):
-            _validate(run, stage, eval_fn, state, step)
-            progress.restart_clock()
+        last, stop = step == config.steps, run.stop.received()
+        profiler.at(step, state)
+        due = last or stop or step % every.checkpoint_every == 0
+        if step > first and (last or step % every.validate_every == 0):
+            progress.stop_clock()
+            loss = validator.loss(step, eval_fn, state, run.parallel)
+            validator.sheet(step, state)
+            due = checkpointer.improves(step, loss) or due
+            progress.start_clock()
+        if due and step > 0 and not checkpointer.has(step):
+            progress.settle()  # A state that is not finite is not saved.
+            checkpointer.save(
+                step,
+                run.parallel.to_checkpoint(state),
+                every,
+                iterator.get_state(),
+                par.process_count(),
+            )
+        if stop:
+            checkpointer.close()
+            raise Preempted(f"{stage.name}: stopped at step {step}, which is saved")
         if last:
             break
-        started = time.perf_counter()
-        batch = run.parallel.put_batch(next(iterator))
-        waited = time.perf_counter() - started
-        state, metrics = step_fn(state, batch)
-        progress.add(metrics, waited)
-        if (step + 1) % run.config.log_every == 0:
-            means = progress.report({"learning_rate": float(rate(step))})
-            if not np.isfinite(means["loss"]):
-                raise UserError(
-                    f"{stage.name}: the loss is not finite at step {step + 1}; the newest "
-                    f"checkpoint is {checkpointer.latest_step()}. Lower the learning rate."
-                )
+        batch = progress.next_batch(iterator)
+        state, metrics = step_fn(state, run.parallel.put_batch(batch))
+        progress.add(metrics, batch["index"])
+        if step == first:
+            progress.forget_time()
+        if (step + 1) % every.log_every == 0:
+            progress.report({"learning_rate": float(rate(step))})
+            checkpointer.check()
     return state
 
 
-def _validate(run: Run, stage: Stage, eval_fn: Any, state: TrainState, step: int) -> None:
-    """Means of the stage's metrics over up to eight validation batches."""
+def _compile(run: Run, stage: Stage) -> tuple[Any, Any]:
+    """The training step and the validation step, which compile when first called."""
     config = run.config[stage.name]
-    batches = eval_batches(
-        run.val_source,
-        image_size=run.model.image_size,
-        max_frames=run.config.data.num_frames,
-        batch_size=config.batch_size,
-        process_index=par.process_index(),
-        process_count=par.process_count(),
+    train_step = make_train_step(
+        stage,
+        make_optimizer(config),
+        seed=run.config.seed,
+        ema_decay=config.ema_decay,
+        accumulate=config.accumulate,
     )
-    rows = []
-    for batch in itertools.islice(batches, 8):
-        batch = {name: value for name, value in batch.items() if name != "valid"}
-        rows.append(jax.device_get(eval_fn(state, run.parallel.put_batch(batch))))
-    means = {name: float(np.mean([row[name] for row in rows])) for name in ("loss", "psnr")}
-    run.writer.write_scalars(step, {f"{stage.name}/val_{n}": v for n, v in means.items()})
-    print(
-        f"{stage.name} {step}: validation loss {means['loss']:.4f}  "
-        f"psnr of psi {means['psnr']:.2f} dB",
-        flush=True,
+    eval_step = make_eval_step(stage, seed=run.config.seed)
+    return run.parallel.compile_train_step(train_step), run.parallel.compile_eval_step(eval_step)
+
+
+def _progress(run: Run, stage: Stage, first: int) -> Progress:
+    config, peak = run.config[stage.name], run.config.peak_tflops * 1e12 * par.device_count()
+    flops = 0.0
+    if peak:
+        flops = flops_per_example(run.model, stage, config, run.config.data.num_frames)
+    return Progress(stage.name, config.steps, config.batch_size, run.writer, first, flops, peak)
+
+
+def _resume(run: Run, stage: Stage, directory: Path, target: TrainState) -> Saved | None:
+    """The newest intact checkpoint of a stage, if it has any; damaged ones are named and moved.
+
+    Raises:
+      UserError: none of its checkpoints is intact.
+    """
+    saved, damaged = read_newest(directory, target)
+    par.wait_for_all("all processes have read their checkpoint")
+    for step, fault in damaged.items() if par.is_main() else ():
+        print(f"{directory / str(step)}: damaged ({fault})", flush=True)
+    if saved is None and damaged:
+        raise UserError(
+            f"{directory}: none of its checkpoints can be read; restore one from a copy, or move "
+            f"the directory away to begin stage {stage.name} anew"
+        )
+    for step in damaged if par.is_main() else ():
+        print(f"  moved to {set_aside(directory, step)}; an older one is used", flush=True)
+    par.wait_for_all("damaged checkpoints are out of the way")
+    if saved is not None and par.is_main():
+        _tell_resumed(run, stage, int(saved.state.step), saved.record)
+    return saved
+
+
+def _tell_resumed(run: Run, stage: Stage, step: int, record: Record) -> None:
+    steps = run.config[stage.name].steps
+    print(f"{stage.name}: resumed at step {step} of {steps}", flush=True)
+    for line in differences(ConfigDict(record.config), run.config):
+        print(f"  changed since this checkpoint: {line}", flush=True)
+    if record.process_count != par.process_count():
+        print(
+            f"  {record.process_count} processes saved it, {par.process_count()} go on: the order "
+            "of the examples stays the same, and each process reads another share of it",
+            flush=True,
+        )
+
+
+def _describe_parameters(run: Run, stage: Stage, state: TrainState) -> None:
+    """Writes the table of parameters, and prints how many there are."""
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    print(f"{stage.name}: trains {count:,} parameters", flush=True)
+    table = parameter_overview.get_parameter_overview(state.params)
+    run.writer.write_texts(0, {f"{stage.name}/parameters": f"```\n{table}\n```"})
+    (run.workdir / "logs" / f"parameters-{stage.name}.txt").write_text(table + "\n")
+
+
+def _diverged(run: Run, stage: Stage, error: NotFinite) -> UserError:
+    """Writes which examples the offending batch had, and says what is left."""
+    steps = saved_steps(stage_directory(run.workdir, stage.name))
+    name = f"not-finite-{stage.name}-{error.step}-process-{par.process_index()}.json"
+    names = [run.train_source[i].name for i in error.index]
+    report = {
+        "stage": stage.name, "step": error.step, "index": error.index, "names": names,
+        "metrics": {k: repr(v) for k, v in error.metrics.items()},
+    }  # fmt: skip
+    (run.workdir / name).write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    return UserError(
+        f"{stage.name}: {error}; its examples are listed in {run.workdir / name}. "
+        f"The newest checkpoint, which is good: {steps[0] if steps else 'none'}. Look at the "
+        f"examples, or lower config.{stage.name}.learning_rate, and run the same command again"
     )
 
 
 def _train_data(run: Run, batch_size: int) -> Any:
+    data = run.config.data
     return train_dataset(
         run.train_source,
         image_size=run.model.image_size,
-        num_frames=run.config.data.num_frames,
+        num_frames=data.num_frames,
         global_batch_size=batch_size,
         seed=run.config.seed,
         process_index=par.process_index(),
         process_count=par.process_count(),
-        workers=run.config.data.workers,
+        augment=AugmentConfig(**data.augment) if data.augmented else None,
+        workers=data.workers,
     )
-
-
-def _adopt_workdir(config: ConfigDict, workdir: Path) -> None:
-    """Claims the directory for this configuration, or resumes the same one."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{workdir}: cannot be the work directory ({error})") from error
-    path = workdir / FILE_NAME
-    if path.exists():
-        changed = differences(load_config(path), config)
-        if any(line.startswith(("model.", "stages")) for line in changed):
-            raise UserError(
-                f"{workdir} belongs to another model; choose another --workdir, or undo:\n  "
-                + "\n  ".join(changed)
-            )
-        for line in changed:
-            print(f"changed since this directory's last run: {line}", flush=True)
-    if par.is_main():
-        save_config(config, path)

@@ -25,12 +25,14 @@ def learning_rate(config: Any) -> Schedule:
 
 
 def make_optimizer(config: Any) -> optax.GradientTransformation:
-    """AdamW; kernels decay, biases and norm scales do not."""
+    """AdamW; kernels decay, biases and norm scales do not.
+
+    Its memory has one structure whatever the settings, so that a run may go on with others.
+    """
+    clip = optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else optax.identity()
     adamw = optax.adamw(
         learning_rate(config),
         weight_decay=config.weight_decay,
         mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
     )
-    if config.clip_norm:
-        return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)
-    return adamw
+    return optax.chain(clip, adamw)

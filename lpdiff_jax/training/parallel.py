@@ -1,13 +1,16 @@
 """Devices and processes: the only module that names pmap, meshes or process indices."""
 
 import functools
+import itertools
+import os
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lpdiff_jax.errors import UserError, check_choice
@@ -16,6 +19,48 @@ from lpdiff_jax.training.state import TrainState
 
 AXIS = "batch"
 MODES = ("pmap", "jit")
+# Process 0 evaluates alone at the end; the others wait for it that long when they leave.
+_PATIENCE_SECONDS = 24 * 3600
+
+
+def initialize(coordinator: str | None, index: int | None, count: int | None) -> None:
+    """Joins this process to the others; does nothing where it trains alone.
+
+    Args:
+      coordinator: host:port of process 0; with None, what the environment says: JAX's own
+        variables, SLURM, Open MPI or a TPU pod.
+      index: this process, 0-based.
+      count: the number of processes.
+
+    Raises:
+      UserError: arguments that do not fit together, or processes that do not meet.
+    """
+    given = [x is not None for x in (coordinator, index, count)]
+    if not any(given) and not _in_cluster():
+        return
+    if any(given) and not all(given):
+        raise UserError("--coordinator, --process-id and --process-count go together: give all")
+    if index is not None and count is not None and not 0 <= index < count:
+        raise UserError(
+            f"--process-id={index} with --process-count={count}: ids go from 0 to {count - 1}"
+        )
+    try:
+        jax.distributed.initialize(
+            coordinator, count, index, shutdown_timeout_seconds=_PATIENCE_SECONDS
+        )
+    except (RuntimeError, ValueError) as error:
+        raise UserError(f"the processes of this run could not meet: {error}") from error
+
+
+def _in_cluster() -> bool:
+    """Whether the environment speaks of several processes."""
+    several = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+    return (
+        "JAX_COORDINATOR_ADDRESS" in os.environ
+        or any(int(os.environ.get(name) or 1) > 1 for name in several)
+        or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
+        or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
+    )
 
 
 def process_index() -> int:
@@ -28,15 +73,34 @@ def process_count() -> int:
     return jax.process_count()
 
 
+def device_count() -> int:
+    """Devices of all processes."""
+    return jax.device_count()
+
+
 def is_main() -> bool:
     """Whether this process writes logs and pictures."""
     return jax.process_index() == 0
 
 
+def wait_for_all(where: str) -> None:
+    """Returns when every process is at the place of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(where)
+
+
+def describe() -> str:
+    """One line on what trains."""
+    return (
+        f"{jax.process_count()} processes x {jax.local_device_count()} devices "
+        f"({jax.devices()[0].device_kind})"
+    )
+
+
 def check_batch_size(name: str, batch_size: int, accumulate: int = 1) -> None:
     """Raises UserError, with all the numbers, when the global batch cannot be divided."""
     devices = jax.device_count()
-    if batch_size < 1 or batch_size % (devices * accumulate):
+    if accumulate < 1 or batch_size < 1 or batch_size % (devices * accumulate):
         raise UserError(
             f"{name} = {batch_size} (the global batch) must be a multiple of devices x "
             f"accumulation: {jax.process_count()} processes x {jax.local_device_count()} devices "
@@ -44,19 +108,32 @@ def check_batch_size(name: str, batch_size: int, accumulate: int = 1) -> None:
         )
 
 
-def wait_for_all(name: str) -> None:
-    """Returns once every process has come here; `name` tells such places apart."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
+class StopRequest:
+    """Whether SIGTERM asks this run to stop; all processes get the same answer at the same step."""
 
+    def __init__(self) -> None:
+        self._received = False
+        self._calls = itertools.count()
+        # With several processes JAX itself catches the signal and tells the others.
+        self._shared = jax.distributed.is_initialized()
 
-def split_over_local_devices(array: np.ndarray) -> jax.Array:
-    """Spreads [B, ...] over this process's devices, where they divide B; else one holds it all."""
-    devices = jax.local_devices()
-    if len(array) % len(devices):
-        devices = devices[:1]
-    mesh = jax.sharding.Mesh(np.array(devices), (AXIS,), (jax.sharding.AxisType.Auto,))
-    return jax.device_put(array, NamedSharding(mesh, PartitionSpec(AXIS)))
+    def __enter__(self) -> "StopRequest":
+        if not self._shared:
+            self._previous = signal.signal(signal.SIGTERM, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._shared:
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def _receive(self, *_: object) -> None:
+        self._received = True
+
+    def received(self) -> bool:
+        """Call once a step, in every process."""
+        if self._shared:
+            return multihost_utils.reached_preemption_sync_point(next(self._calls))
+        return self._received
 
 
 class Parallel:
@@ -66,13 +143,17 @@ class Parallel:
     """
 
     def __init__(self, mode: str):
-        check_choice("config.parallel", mode, MODES)
+        try:
+            check_choice("config.parallel", mode, MODES)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         self.mode = mode
-        mesh = jax.make_mesh(
-            (jax.device_count(),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,)
-        )
+        mesh = _mesh(jax.devices())
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec(AXIS))
+        # Where the step leaves the state; one that starts elsewhere would be compiled for twice.
+        home = mesh if mode == "jit" else _mesh(jax.local_devices())
+        self._home = NamedSharding(home, PartitionSpec())
 
     def compile_train_step(
         self, step: Callable[..., tuple[TrainState, Metrics]]
@@ -93,18 +174,20 @@ class Parallel:
             donate_argnums=0,
         )
 
-    def compile_eval_step(
-        self, step: Callable[[TrainState, Batch], Metrics]
-    ) -> Callable[[TrainState, Batch], Metrics]:
-        """step(state, batch) -> a compiled step whose metrics are means over all devices."""
+    def compile_eval_step(self, step: Callable[..., Any]) -> Callable[[TrainState, Batch], Any]:
+        """step(state, batch, reduce) -> a compiled step(state, batch)."""
         if self.mode == "pmap":
             return jax.pmap(
-                lambda state, batch: _mean_over_devices(step(state, batch)),
+                functools.partial(step, reduce=_mean_over_devices),
                 axis_name=AXIS,
                 in_axes=(None, 0),
                 out_axes=None,
             )
-        return jax.jit(step, in_shardings=(self._replicated, self._split))
+        return jax.jit(
+            functools.partial(step, reduce=lambda tree: tree),
+            in_shardings=(self._replicated, self._split),
+            out_shardings=self._replicated,
+        )
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """This process's part of a global batch, with each sample's `position` in the whole."""
@@ -117,12 +200,10 @@ class Parallel:
         return {k: jax.make_array_from_process_local_data(self._split, v) for k, v in batch.items()}
 
     def put_state(self, state: TrainState) -> TrainState:
-        """A state made on the host, or as `restore_target` has it, ready for the step."""
-        if self.mode == "jit":
-            return jax.device_put(state, self._replicated)
-        if jax.process_count() == 1:
-            return state
-        return jax.tree.map(lambda x: x.addressable_data(0), state)
+        """A state made by this process, or as `restore_target` has it, ready for the step."""
+        if self.mode == "pmap" and jax.process_count() > 1:
+            state = to_local(state)
+        return jax.device_put(state, self._home)
 
     def to_checkpoint(self, state: TrainState) -> TrainState:
         """The state as global arrays, which is what Orbax saves."""
@@ -132,12 +213,21 @@ class Parallel:
 
     def restore_target(self, abstract: TrainState) -> TrainState:
         """Shapes with the placement that a checkpoint is restored to."""
-        one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-        several = self.mode == "jit" or jax.process_count() > 1
-        placement = self._replicated if several else one_device
+        placement = self._replicated if jax.process_count() > 1 else self._home
         return jax.tree.map(
             lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement), abstract
         )
+
+
+def _mesh(devices: Any) -> jax.sharding.Mesh:
+    return jax.make_mesh(
+        (len(devices),), (AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=devices
+    )
+
+
+def to_local(tree: Any) -> Any:
+    """Replicated arrays as this process's first device has them, for work that it does alone."""
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
 
 def _mean_over_devices(tree: Any) -> Any:

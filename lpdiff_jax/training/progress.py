@@ -1,60 +1,145 @@
-"""Lines of progress: where a stage stands, how fast it goes, how long it will take."""
+"""What a person watches while a stage trains: losses, speed, time left, and whether it diverged."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from lpdiff_jax.training.losses import fold_levels
 from lpdiff_jax.training.writer import Writer
 
 
-class Progress:
-    """Collects a stage's metrics on the device and reports them every so often."""
+class NotFinite(Exception):
+    """A step's loss or gradient was not finite.
 
-    def __init__(self, stage: str, steps: int, batch_size: int, writer: Writer, first_step: int):
+    Attributes:
+      step: the step, counted from 1.
+      metrics: of that step.
+      index: the places in the training source of this process's part of its batch.
+    """
+
+    def __init__(self, step: int, metrics: dict[str, float], index: list[int]):
+        super().__init__(f"step {step}: the loss or its gradient is not finite")
+        self.step, self.metrics, self.index = step, metrics, index
+
+
+class Progress:
+    """Collects a stage's metrics on the device and reports them every so often.
+
+    Attributes:
+      flops_per_example: of training; with `peak_flops` of all devices it gives the MFU.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        steps: int,
+        batch_size: int,
+        writer: Writer,
+        first_step: int,
+        flops_per_example: float = 0.0,
+        peak_flops: float = 0.0,
+    ):
         self._stage, self._steps, self._batch_size = stage, steps, batch_size
         self._writer = writer
-        self._pending: list[Mapping[str, jax.Array]] = []
         self._step = first_step
-        self._since = time.perf_counter()
-        self._waited = 0.0
+        self._utilisation = flops_per_example / peak_flops if peak_flops else None
+        self._pending: list[tuple[Mapping[str, jax.Array], np.ndarray]] = []
+        self._settled: list[dict[str, float]] = []
+        self._seconds = self._waited = self._timed_steps = 0.0
+        self.start_clock()
 
-    def add(self, metrics: Mapping[str, jax.Array], data_seconds: float) -> None:
-        """Adds a step's metrics, still on the device, and the time it waited for data."""
-        self._pending.append(metrics)
-        self._waited += data_seconds
+    def start_clock(self) -> None:
+        """Counts time as training from here on."""
+        self._since = time.perf_counter()
+
+    def stop_clock(self) -> None:
+        """Leaves out what follows, which is not training; fetches what is pending.
+
+        Raises:
+          NotFinite: see `settle`.
+        """
+        count = len(self._pending)
+        self.settle()
+        self._seconds += time.perf_counter() - self._since
+        self._timed_steps += count
+
+    def forget_time(self) -> None:
+        """Leaves out the steps so far from the rate: the first one is mostly compilation."""
+        self.settle()
+        self._seconds = self._waited = self._timed_steps = 0.0
+        self.start_clock()
+
+    def next_batch(self, iterator: Iterator[Any]) -> Any:
+        """The next batch; the time that it took counts as waiting for data."""
+        started = time.perf_counter()
+        batch = next(iterator)
+        self._waited += time.perf_counter() - started
+        return batch
+
+    def add(self, metrics: Mapping[str, jax.Array], index: np.ndarray) -> None:
+        """Adds a step's metrics, still on the device, and the places of its examples."""
+        self._pending.append((metrics, index))
         self._step += 1
 
+    def settle(self) -> None:
+        """Fetches the metrics that are pending, which waits for their steps.
+
+        Raises:
+          NotFinite: for the first step whose loss or gradient is not finite.
+        """
+        pending, self._pending = self._pending, []
+        first = self._step - len(pending) + 1
+        fetched = jax.device_get([metrics for metrics, _ in pending])
+        for step, (metrics, (_, index)) in enumerate(zip(fetched, pending, strict=True), first):
+            metrics = {name: float(value) for name, value in metrics.items()}
+            if not metrics.pop("finite"):
+                raise NotFinite(step, metrics, index.tolist())
+            self._settled.append(metrics)
+
     def report(self, extra: Mapping[str, float]) -> dict[str, float]:
-        """Prints a line and writes the means since the last one; returns them."""
-        fetched = jax.device_get(self._pending)
-        means = {name: float(np.mean([m[name] for m in fetched])) for name in fetched[0]}
-        means = _fold_levels(means)
-        seconds = time.perf_counter() - self._since
-        rate = len(fetched) / seconds
-        means |= {
-            **extra,
-            "steps_per_second": rate,
-            "examples_per_second": rate * self._batch_size,
-            "data_wait_share": self._waited / seconds,
-        }
+        """Prints a line and writes the means since the last one; returns them.
+
+        Raises:
+          NotFinite: see `settle`.
+        """
+        self.stop_clock()
+        rows, self._settled = self._settled, []
+        means = fold_levels({name: float(np.mean([r[name] for r in rows])) for name in rows[0]})
+        means |= dict(extra) | self._speed()
         self._writer.write_scalars(
             self._step, {f"{self._stage}/{name}": value for name, value in means.items()}
         )
-        left = (self._steps - self._step) / rate
-        print(
-            f"{self._stage} {self._step}/{self._steps}  loss {means['loss']:.4f}  "
-            f"psnr of psi {means['psnr']:.2f} dB  {rate:.2f} steps/s  {duration(left)} left",
-            flush=True,
-        )
-        self.restart_clock()
+        self._writer.flush()
+        self._print(means)
+        self._seconds = self._waited = self._timed_steps = 0.0
+        self.start_clock()
         return means
 
-    def restart_clock(self) -> None:
-        """Leaves out what was done since the last report that is not training."""
-        self._pending, self._since, self._waited = [], time.perf_counter(), 0.0
+    def _speed(self) -> dict[str, float]:
+        if not self._timed_steps:
+            return {}
+        rate = self._timed_steps / self._seconds
+        speed = {
+            "steps_per_second": rate,
+            "examples_per_second": rate * self._batch_size,
+            "data_wait_share": self._waited / self._seconds,
+        }
+        if self._utilisation is not None:
+            speed["mfu"] = speed["examples_per_second"] * self._utilisation
+        return speed
+
+    def _print(self, means: Mapping[str, float]) -> None:
+        line = (
+            f"{self._stage} {self._step}/{self._steps}  loss {means['loss']:.4f}  "
+            f"psnr of psi {means['psnr']:.2f} dB"
+        )
+        if rate := means.get("steps_per_second"):
+            left = (self._steps - self._step) / rate
+            line += f"  {rate:.2f} steps/s  {duration(left)} left"
+        print(line, flush=True)
 
 
 def duration(seconds: float) -> str:
@@ -62,16 +147,3 @@ def duration(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute}:{second:02}"
-
-
-def _fold_levels(means: dict[str, float]) -> dict[str, float]:
-    """Turns sums and counts by noise level into mean losses by noise level."""
-    folded: dict[str, Any] = {}
-    for name, value in means.items():
-        if name.endswith("_sum"):
-            count = means[name.removesuffix("_sum") + "_count"]
-            if count:
-                folded["loss_" + name.removesuffix("_sum")] = value / count
-        elif not name.endswith("_count"):
-            folded[name] = value
-    return folded

@@ -11,12 +11,13 @@ from lpdiff_jax.diffusion.objective import Objective, diffuse, draw_levels
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
 from lpdiff_jax.model import LPDiff, Variables
-from lpdiff_jax.training.state import Params
+from lpdiff_jax.training.dropout import per_sample_dropout
+from lpdiff_jax.training.losses import by_noise_level, psi_loss, psnr
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
+Params = dict[str, Any]
 
-NAMES = ("psi", "diffusion")
 CONDITION_MODES = ("frozen", "detached", "joint", "unsupervised")
 
 
@@ -25,14 +26,17 @@ class Stage:
     """One stage of training.
 
     Attributes:
-      name: 'psi', 'diffusion'.
+      name: of its section of the configuration.
       trained: the networks whose parameters it changes.
-      loss: (variables, batch, key, train) -> (loss [], (metrics, batch statistics by network)).
+      loss: (variables, batch, key, train) -> (loss, metrics by name, batch statistics by network);
+        losses and metrics are of each sample, [B].
+      uses_denoiser: whether the denoiser is part of its state.
     """
 
     name: str
     trained: tuple[str, ...]
-    loss: Callable[[Variables, Batch, jax.Array, bool], tuple[jax.Array, tuple[Metrics, Params]]]
+    loss: Callable[[Variables, Batch, jax.Array, bool], tuple[jax.Array, Metrics, Params]]
+    uses_denoiser: bool = True
 
 
 def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
@@ -43,9 +47,9 @@ def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
     """
     if name == "psi":
         return psi_stage(model, config.psi)
-    if name == "diffusion":
-        return diffusion_stage(model, config.diffusion)
-    raise UserError(f"config.stages has {name!r}; allowed: {', '.join(NAMES)}")
+    if name in ("diffusion", "joint"):
+        return diffusion_stage(name, model, config[name])
+    raise UserError(f"config.stages has {name!r}; allowed: psi, diffusion, joint")
 
 
 def psi_stage(model: LPDiff, config: Any) -> Stage:
@@ -53,48 +57,47 @@ def psi_stage(model: LPDiff, config: Any) -> Stage:
 
     def loss(
         variables: Variables, batch: Batch, key: jax.Array, train: bool
-    ) -> tuple[jax.Array, tuple[Metrics, Params]]:
+    ) -> tuple[jax.Array, Metrics, Params]:
         del key
         target = to_float(batch["target"])
         psi, stats = apply_condition(model, variables, batch, train)
-        value = psi_loss(psi, target, config.gradient_weight, config.shift).mean()
-        return value, ({"loss": value, "psnr": mean_psnr(psi, target)}, stats)
+        value = psi_loss(psi, target, config.gradient_weight, config.shift)
+        return value, {"psnr": psnr(psi, target)}, stats
 
-    return Stage("psi", ("condition",), loss)
+    return Stage("psi", ("condition",), loss, uses_denoiser=False)
 
 
-def diffusion_stage(model: LPDiff, config: Any) -> Stage:
+def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
     """Trains the denoiser on the residual; psi is frozen, detached, joint or unsupervised."""
     mode = config.condition
     if mode not in CONDITION_MODES:
-        raise UserError(
-            f"config.diffusion.condition is {mode!r}; allowed: {', '.join(CONDITION_MODES)}"
-        )
-    objective = Objective(model.prediction, config.levels, config.weighting)
-    global_batch = config.batch_size
+        allowed = ", ".join(CONDITION_MODES)
+        raise UserError(f"config.{name}.condition is {mode!r}; allowed: {allowed}")
+    try:
+        objective = Objective(model.prediction, config.levels, config.weighting)
+    except ValueError as error:
+        raise UserError(f"config.{name}.{error}") from error
+    supervised = mode in ("detached", "joint")
 
     def loss(
         variables: Variables, batch: Batch, key: jax.Array, train: bool
-    ) -> tuple[jax.Array, tuple[Metrics, Params]]:
+    ) -> tuple[jax.Array, Metrics, Params]:
         target = to_float(batch["target"])
         psi, stats = apply_condition(model, variables, batch, train and mode != "frozen")
-        own = psi
-        if mode in ("frozen", "detached"):
-            psi = jax.lax.stop_gradient(psi)
-        level, errors = diffusion_loss(
-            model, objective, variables, psi, target, batch["position"], global_batch, key, train
-        )
-        value = errors.mean()
-        metrics = {"diffusion_loss": value, "psnr": mean_psnr(own, target)}
-        metrics |= by_noise_level(errors, level)
-        if mode in ("detached", "joint"):
-            supervised = psi_loss(own, target, config.gradient_weight, config.shift).mean()
-            metrics["psi_loss"] = supervised
-            value = value + supervised
-        return value, ({"loss": value} | metrics, stats)
+        metrics = {"psnr": psnr(psi, target)}
+        seen = jax.lax.stop_gradient(psi) if mode in ("frozen", "detached") else psi
+        level, value = diffusion_loss(
+            model, objective, variables, seen, target, batch["position"], config.batch_size, key,
+            train,
+        )  # fmt: skip
+        metrics |= {"diffusion_loss": value} | by_noise_level(value, level)
+        if supervised:
+            metrics["psi_loss"] = psi_loss(psi, target, config.gradient_weight, config.shift)
+            value = value + metrics["psi_loss"]
+        return value, metrics, stats
 
     trained = ("denoiser",) if mode == "frozen" else ("condition", "denoiser")
-    return Stage("diffusion", trained, loss)
+    return Stage(name, trained, loss)
 
 
 def apply_condition(
@@ -125,8 +128,8 @@ def diffusion_loss(
 ) -> tuple[jax.Array, jax.Array]:
     """The objective at random levels: (levels [B], per-sample losses [B]).
 
-    All randomness but dropout's is keyed by a sample's position in the global batch, so that it
-    does not depend on how the batch is spread over devices.
+    All randomness is keyed by a sample's position in the global batch, so that it does not depend
+    on how the batch is spread over devices.
     """
     keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(position)
     levels = jnp.asarray(model.schedule.noise_levels, jnp.float32)
@@ -134,64 +137,8 @@ def diffusion_loss(
     noise_of = lambda k: jax.random.normal(jax.random.fold_in(k, 1), target.shape[1:])  # noqa: E731
     noise = jax.vmap(noise_of)(keys)
     x_0 = model.residual(target, psi)
-    output: Any = model.denoiser.apply(
-        variables["denoiser"],
-        psi,
-        diffuse(x_0, noise, level),
-        level,
-        train=train,
-        rngs={"dropout": jax.random.fold_in(key, position[0])},
-    )
-    return level, objective.per_sample_loss(output, x_0, noise, level)
-
-
-def psi_loss(
-    psi: jax.Array, target: jax.Array, gradient_weight: float, shift: int = 0
-) -> jax.Array:
-    """L1 of pixels, plus weighted L1 of their gradients: [B].
-
-    Args:
-      psi: [B, H, W, 3].
-      target: [B, H, W, 3].
-      gradient_weight: weight of the gradients' term.
-      shift: the smallest loss over all shifts of up to so many pixels counts, for pairs that are
-        not aligned; 0 compares in place.
-    """
-    if shift == 0:
-        return _l1_with_gradients(psi, target, gradient_weight)
-    height, width = psi.shape[1:3]
-    inner = psi[:, shift : height - shift, shift : width - shift]
-    losses = [
-        _l1_with_gradients(
-            inner, target[:, dy : dy + inner.shape[1], dx : dx + inner.shape[2]], gradient_weight
+    with per_sample_dropout(keys):
+        output: Any = model.denoiser.apply(
+            variables["denoiser"], psi, diffuse(x_0, noise, level), level, train=train
         )
-        for dy in range(2 * shift + 1)
-        for dx in range(2 * shift + 1)
-    ]
-    return jnp.stack(losses).min(0)
-
-
-def _l1_with_gradients(a: jax.Array, b: jax.Array, gradient_weight: float) -> jax.Array:
-    error = a - b
-    loss = jnp.abs(error).mean((1, 2, 3))
-    if gradient_weight:
-        rows = jnp.abs(jnp.diff(error, axis=1)).mean((1, 2, 3))
-        columns = jnp.abs(jnp.diff(error, axis=2)).mean((1, 2, 3))
-        loss = loss + gradient_weight * (rows + columns)
-    return loss
-
-
-def mean_psnr(images: jax.Array, target: jax.Array) -> jax.Array:
-    """Mean PSNR in dB of images in [-1, 1], not rounded to 8 bits: for watching, not reporting."""
-    squared = jnp.square(jnp.clip(images, -1, 1) - target).mean((1, 2, 3))
-    return (10 * jnp.log10(4 / jnp.maximum(squared, 1e-8))).mean()
-
-
-def by_noise_level(losses: jax.Array, level: jax.Array, bins: int = 4) -> Metrics:
-    """Sums and counts of losses [B] by quarter of the noise level; divide when logging."""
-    quarter = jnp.minimum((level * bins).astype(jnp.int32), bins - 1)
-    member = jax.nn.one_hot(quarter, bins)
-    sums, counts = losses @ member, member.sum(0)
-    return {f"level_{i}_sum": sums[i] for i in range(bins)} | {
-        f"level_{i}_count": counts[i] for i in range(bins)
-    }
+    return level, objective.per_sample_loss(output, x_0, noise, level)

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lpdiff_jax.model import Variables
-
-Params = dict[str, Any]
+from lpdiff_jax.model import LPDiff, Variables
+from lpdiff_jax.training.optimizer import make_optimizer
+from lpdiff_jax.training.stages import Params, Stage
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -32,6 +32,15 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: optax.OptState
 
 
+def init_variables(model: LPDiff, seed: int, *, with_denoiser: bool = True) -> Variables:
+    """Fresh variables of every network, or of the condition network alone."""
+    # XLA would spend most of a small run's start on optimising initialisers that run once.
+    on_cpu = jax.default_backend() == "cpu"
+    options = {"xla_backend_optimization_level": 0} if on_cpu else None
+    init = jax.jit(model.init, static_argnames="with_denoiser", compiler_options=options)
+    return init(jax.random.key(seed), with_denoiser=with_denoiser)
+
+
 def create_state(
     variables: Variables, trained: tuple[str, ...], optimizer: optax.GradientTransformation
 ) -> TrainState:
@@ -47,6 +56,17 @@ def create_state(
         ema=jax.tree.map(jnp.copy, params),
         opt_state=optimizer.init(params),
     )
+
+
+def abstract_state(model: LPDiff, stage: Stage, config: Any) -> TrainState:
+    """Shapes and dtypes of a stage's state; `config` is the stage's section."""
+    optimizer = make_optimizer(config)
+
+    def make(key: jax.Array) -> TrainState:
+        variables = model.init(key, with_denoiser=stage.uses_denoiser)
+        return create_state(variables, stage.trained, optimizer)
+
+    return jax.eval_shape(make, jax.random.key(0))
 
 
 def join_variables(params: Params, batch_stats: Params) -> Variables:

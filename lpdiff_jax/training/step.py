@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lpdiff_jax.training.stages import Batch, Metrics, Stage
-from lpdiff_jax.training.state import Params, TrainState, join_variables
+from lpdiff_jax.training.stages import Batch, Metrics, Params, Stage
+from lpdiff_jax.training.state import TrainState, join_variables
 
-StepFn = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
-# Sums a tree's mean over the devices that share a batch; the identity where one holds it whole.
+# Averages a tree over the devices that share a batch; the identity where one program sees it whole.
 Reduce = Callable[[Any], Any]
+TrainStep = Callable[[TrainState, Batch, Reduce], tuple[TrainState, Metrics]]
+EvalStep = Callable[[TrainState, Batch, Reduce], Metrics]
 
 
 def make_train_step(
@@ -22,13 +23,15 @@ def make_train_step(
     seed: int,
     ema_decay: float,
     accumulate: int = 1,
-) -> Callable[[TrainState, Batch, Reduce], tuple[TrainState, Metrics]]:
-    """Builds a stage's step; `reduce` averages over devices (see `parallel`)."""
+) -> TrainStep:
+    """Builds a stage's step; `reduce` averages over devices (see `parallel`).
+
+    Its metrics are means over the global batch; `finite` is 1 where loss and gradient are finite.
+    """
 
     def train_step(state: TrainState, batch: Batch, reduce: Reduce) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
-        grads, (metrics, stats) = _gradients(stage, state, batch, key, accumulate)
-        grads, metrics, stats = reduce((grads, metrics, stats))
+        grads, metrics, stats = reduce(gradients(stage, state, batch, key, accumulate))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         state = state.replace(
@@ -38,35 +41,52 @@ def make_train_step(
             ema=optax.incremental_update(params, state.ema, 1 - ema_decay),
             opt_state=opt_state,
         )
-        return state, metrics | {"gradient_norm": optax.tree.norm(grads)}
+        norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(metrics["loss"] + norm).astype(jnp.float32)
+        return state, metrics | {"gradient_norm": norm, "finite": finite}
 
     return train_step
 
 
-def make_eval_step(stage: Stage, *, seed: int) -> Callable[[TrainState, Batch], Metrics]:
-    """The stage's loss with the averaged parameters, and noise that is the same every time."""
+def make_eval_step(stage: Stage, *, seed: int) -> EvalStep:
+    """The stage's metrics with the averaged parameters, and noise that is the same every time.
 
-    def eval_step(state: TrainState, batch: Batch) -> Metrics:
+    They are means over the batch of each metric times `valid`, and of `valid` itself: divide.
+    """
+
+    def eval_step(state: TrainState, batch: Batch, reduce: Reduce) -> Metrics:
         variables = join_variables(state.frozen | state.ema, state.batch_stats)
-        _, (metrics, _) = stage.loss(variables, batch, jax.random.key(seed), False)
-        return metrics
+        loss, metrics, _ = stage.loss(variables, batch, jax.random.key(seed), False)
+        valid = batch["valid"].astype(jnp.float32)
+        metrics |= {"loss": loss, "valid": jnp.ones_like(loss)}
+        return reduce({name: (value * valid).mean() for name, value in metrics.items()})
 
     return eval_step
 
 
-def _gradients(
-    stage: Stage, state: TrainState, batch: Batch, key: jax.Array, accumulate: int
-) -> tuple[Params, tuple[Metrics, Params]]:
-    """Gradients of the mean loss, taken over `accumulate` parts of the batch in turn."""
+def gradients(
+    stage: Stage, state: TrainState, batch: Batch, key: jax.Array, accumulate: int = 1
+) -> tuple[Params, Metrics, Params]:
+    """Gradients of the mean loss, taken over `accumulate` parts of the batch in turn.
+
+    Returns:
+      The gradients by network, the means of the metrics, and the new batch statistics.
+    """
 
     def loss(params: Params, stats: Params, part: Batch) -> tuple[jax.Array, tuple]:
         variables = join_variables(state.frozen | params, stats)
-        return stage.loss(variables, part, key, True)
+        value, metrics, stats = stage.loss(variables, part, key, True)
+        means = {name: x.mean() for name, x in (metrics | {"loss": value}).items()}
+        return means["loss"], (means, stats)
 
     gradient = jax.grad(loss, has_aux=True)
     if accumulate == 1:
-        return gradient(state.params, state.batch_stats, batch)
-    parts = jax.tree.map(lambda x: x.reshape(accumulate, -1, *x.shape[1:]), dict(batch))
+        grads, (metrics, stats) = gradient(state.params, state.batch_stats, batch)
+        return grads, metrics, stats
+    # Every `accumulate`-th sample, so that a part lies on all devices as the whole does.
+    parts = jax.tree.map(
+        lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), dict(batch)
+    )
 
     def body(carry: tuple[Params, Params], part: Batch) -> tuple[tuple[Params, Params], Metrics]:
         total, stats = carry
@@ -75,5 +95,5 @@ def _gradients(
 
     zeros = jax.tree.map(jnp.zeros_like, state.params)
     (total, stats), metrics = jax.lax.scan(body, (zeros, state.batch_stats), parts)
-    mean = lambda x: x / accumulate  # noqa: E731
-    return jax.tree.map(mean, total), (jax.tree.map(lambda x: x.mean(0), metrics), stats)
+    metrics = jax.tree.map(lambda x: x.mean(0), metrics)
+    return jax.tree.map(lambda x: x / accumulate, total), metrics, stats

@@ -1,9 +1,8 @@
 """Training end to end, in this process and by the command."""
 
-from tests.training.tiny import tiny_config
-
 from lpdiff_jax.restorer import Restorer
 from lpdiff_jax.training.loop import train
+from tests.training.tiny import tiny_config
 
 
 def test_trains_both_stages_and_restores(plates, tmp_path, capsys):

@@ -37,6 +37,8 @@ TINY = {
     "eval.limit": 2,
     "eval.batch_size": 2,
     "sampler.steps": 2,
+    "sheet_plates": 2,
+    "validation_batches": 2,
 }
 
 

@@ -1,0 +1,37 @@
+"""The arithmetic of a training step, counted on the program before it is optimised."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lpdiff_jax.model import LPDiff
+from lpdiff_jax.training.optimizer import make_optimizer
+from lpdiff_jax.training.stages import Stage
+from lpdiff_jax.training.state import abstract_state
+from lpdiff_jax.training.step import make_train_step
+
+
+def abstract_batch(model: LPDiff, num_frames: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Shapes of what a training step reads of a batch of `size` examples."""
+    image = (*model.image_size, 3)
+    shape = jax.ShapeDtypeStruct
+    return {
+        "frames": shape((size, num_frames, *image), jnp.uint8),
+        "frame_mask": shape((size, num_frames), jnp.bool_),
+        "target": shape((size, *image), jnp.uint8),
+        "position": shape((size,), jnp.int32),
+    }
+
+
+def flops_per_example(model: LPDiff, stage: Stage, config: Any, num_frames: int) -> float:
+    """Floating-point operations of a step on one example: forward, backward and update.
+
+    The update belongs to a batch, but is small beside the rest. `config` is the stage's section.
+    """
+    step = make_train_step(stage, make_optimizer(config), seed=0, ema_decay=config.ema_decay)
+    alone = functools.partial(step, reduce=lambda tree: tree)  # type: ignore[call-arg]
+    state = abstract_state(model, stage, config)
+    lowered = jax.jit(alone).lower(state, abstract_batch(model, num_frames, 1))
+    return float((lowered.cost_analysis() or {}).get("flops", 0.0))
