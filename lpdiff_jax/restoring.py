@@ -126,18 +126,17 @@ def _restore_batch(
     stacked += [stacked[-1]] * (options.batch_size - len(stacked))
     frames = np.stack([images for images, _ in stacked])
     mask = np.stack([real for _, real in stacked])
-    psi = np.asarray(to_uint8(restorer.condition(to_float(frames), mask)))
-    plates = restorer.restore(
-        to_float(frames),
-        mask,
+    psi = restorer.condition(to_float(frames), mask)
+    plates = restorer.sample(
+        psi,
         steps=options.steps,
         sampler=options.sampler,
         samples=options.samples,
         seed=options.seed,
     )
-    restored = np.asarray(to_uint8(plates))
+    estimates, restored = np.asarray(to_uint8(psi)), np.asarray(to_uint8(plates))
     return [
-        _write(output, group, frames[i][mask[i]], psi[i], restored[i])
+        _write(output, group, frames[i][mask[i]], estimates[i], restored[i])
         for i, (group, _) in enumerate(loaded)
     ]
 

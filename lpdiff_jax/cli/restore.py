@@ -22,14 +22,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-frames", type=int, default=5, help="frames used of each plate (default 5)"
     )
     parser.add_argument("--batch-size", type=int, default=16, help="plates at a time (default 16)")
+    parser.add_argument(
+        "--dtype", help="precision: float32, bfloat16 or float16 (default: the model's)"
+    )
     parser.add_argument("--json", action="store_true", help="print what was done as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     """Restores every group; returns 2 when some could not be, after the others are done."""
+    from lpdiff_jax.compilation_cache import enable_compilation_cache
     from lpdiff_jax.restorer import Restorer
     from lpdiff_jax.restoring import Options, restore_files
 
+    enable_compilation_cache()
     options = Options(
         steps=args.steps,
         sampler=args.sampler,
@@ -38,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         max_frames=args.max_frames,
         batch_size=args.batch_size,
     )
-    restorer = Restorer.load(args.model)
+    restorer = Restorer.load(args.model, dtype=args.dtype)
     summary = restore_files(restorer, args.inputs, args.output, options, progress=_progress)
     for problem in summary["problems"]:
         print(f"left out: {problem}", file=sys.stderr)
