@@ -31,6 +31,7 @@ _WORK = ".prepare"
 
 Splits = Mapping[str, Sequence[Group]]
 Report = Callable[[str], None]
+Progress = Callable[[str, int], Callable[[int], None]]
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,15 @@ class Checked:
         return Checked(self.splits, (*self.problems, *more))
 
 
-def check_tree(root: Path, layout: Layout | None = None) -> Checked:
+def check_tree(
+    root: Path, layout: Layout | None = None, progress: Progress | None = None
+) -> Checked:
     """Finds the groups of a raw tree and decodes every image.
 
     Args:
       root: the tree.
       layout: how it is laid out; found out when not given.
+      progress: called with a split and its number of groups; what it returns, with those done.
 
     Raises:
       DataError: when `root` has no group in that layout, or its labels cannot be read.
@@ -68,9 +72,7 @@ def check_tree(root: Path, layout: Layout | None = None) -> Checked:
     problems: list[Problem] = []
     for split in splits:
         groups, faults = layout.find_groups(root, split)
-        # Decoding releases the interpreter's lock, so threads are enough.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = list(pool.map(lambda group, s=split: _check_group(s, group), groups))
+        found = _check_groups(split, groups, progress(split, len(groups)) if progress else None)
         good[split] = [g for g, bad in zip(groups, found, strict=True) if not bad]
         problems += faults + [problem for bad in found for problem in bad]
     return Checked(good, tuple(problems))
@@ -134,6 +136,19 @@ def write_shards(
         os.replace(part, out)
         shutil.rmtree(out / _WORK)
     return index
+
+
+def _check_groups(
+    split: str, groups: Sequence[Group], tell: Callable[[int], None] | None
+) -> list[list[Problem]]:
+    found = []
+    # Decoding releases the interpreter's lock, so threads are enough.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for bad in pool.map(lambda group: _check_group(split, group), groups):
+            found.append(bad)
+            if tell:
+                tell(len(found))
+    return found
 
 
 def _check_group(split: str, group: Group) -> list[Problem]:

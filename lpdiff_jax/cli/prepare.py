@@ -45,13 +45,14 @@ def run(args: argparse.Namespace) -> int:
     from data_pipeline.layouts import LAYOUTS
     from data_pipeline.prepare import check_tree, divide, write_shards
     from data_pipeline.splits import find_leaks
+    from lpdiff_jax.cli.synthesize import Progress
 
     if args.verify:
         return _verify(args)
     if args.out is None:
         raise DataError("where should the shards go? lpdiff prepare ROOT OUT")
     shares = _shares(args.split) if args.split else None
-    checked = check_tree(args.root, LAYOUTS.get(args.layout))
+    checked = check_tree(args.root, LAYOUTS.get(args.layout), Progress)
     if shares:
         checked = divide(checked, shares, args.seed)
     checked = checked.with_problems(find_leaks(checked.splits))
