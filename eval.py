@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from lpdiff_jax import entry
 
 entry.define_flags()
+entry.define_process_flags()
 _DATA = flags.DEFINE_string("data", None, "MDLP tree or shards; default: the run's own.")
 _SPLIT = flags.DEFINE_string("split", "val", "Split that is judged.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; default: WORKDIR/eval.")
@@ -19,11 +20,24 @@ _LIMIT = flags.DEFINE_integer(
 )
 _SAMPLES = flags.DEFINE_integer("samples", None, "Restored samples a plate, to be voted on.")
 _STEPS = flags.DEFINE_integer("steps", None, "Steps of the sampler; default: the run's own.")
+_SWEEP = flags.DEFINE_multi_integer("sweep", [], "A number of frames to compare; repeatable.")
+_COMPARE = flags.DEFINE_multi_string(
+    "compare", [], "NAME=DIR: a folder of another method's plates, DIR/<group>.png; repeatable."
+)
+_JUDGES = flags.DEFINE_list(
+    "judges", ["reader", "lpips-alex", "fid"], "Of reader, lpips-alex, lpips-vgg, fid."
+)
+_READER = flags.DEFINE_string("reader", None, "Your own recogniser in ONNX, with --charset.")
+_CHARSET = flags.DEFINE_string("charset", None, "Its charset: a text file, a class a line.")
+_MASKED = flags.DEFINE_bool("masked", True, "Let the reader choose of plate characters alone.")
 _WEIGHTS = flags.DEFINE_string("weights_dir", None, "Where `lpdiff fetch-weights` put its files.")
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Evaluates and prints the table."""
+    entry.join_processes()
+    from lpdiff_jax.evaluation.compare import Folder
+    from lpdiff_jax.evaluation.judges import choose_judges
     from lpdiff_jax.evaluation.run import evaluate_run
 
     chosen = {"limit": _LIMIT.value, "samples": _SAMPLES.value, "steps": _STEPS.value}
@@ -32,8 +46,13 @@ def main(config: ConfigDict, workdir: Path) -> None:
         workdir,
         data=_DATA.value,
         split=_SPLIT.value,
-        output=_OUTPUT.value and Path(_OUTPUT.value),
-        weights_dir=_WEIGHTS.value and Path(_WEIGHTS.value),
+        output=_OUTPUT.value,
+        judges=choose_judges(
+            _JUDGES.value, _WEIGHTS.value, _READER.value, _CHARSET.value, _MASKED.value
+        ),
+        together=True,
+        sweep=tuple(_SWEEP.value),
+        compare=tuple(map(Folder.parse, _COMPARE.value)),
         **{name: value for name, value in chosen.items() if value is not None},
     )
 

@@ -74,11 +74,9 @@ def evaluate(
     options: Options | None = None,
     notes: Sequence[str] = (),
     problems: Sequence[str] = (),
+    together: bool = False,
 ) -> report.Report:
     """Judges a model's plates, and the rows that need no model, against the ground truth.
-
-    With several processes each judges its part; the first one writes the report. All of them
-    need to see `output_dir`.
 
     Args:
       restorer: the model; None for the rows without one.
@@ -89,6 +87,8 @@ def evaluate(
       options: how.
       notes: what the reader of the report has to know about the data.
       problems: what the caller has found wrong with the data.
+      together: whether all processes have called this, each to judge its part; all of them need
+        to see `output_dir`, and the first writes the report. Else this process does it alone.
 
     Returns:
       The report: `rows` (see `summary.summarise`), `sweep`, `plates`, `labelled`, `notes`,
@@ -97,7 +97,7 @@ def evaluate(
     Raises:
       UserError: no plate can be judged.
     """
-    run = _Run(restorer, judges or Judges(), options or Options(), Path(output_dir))
+    run = _Run(restorer, judges or Judges(), options or Options(), Path(output_dir), together)
     usable, faults = check_source(source, run.options.limit)
     if not len(usable):
         raise UserError("no plate can be judged: " + "; ".join(faults[:3] or ["no plates"]))
@@ -105,7 +105,7 @@ def evaluate(
     for batch, model_batch in run.batches(usable):
         run.judge(batch, model_batch, usable)
     run.part.close()
-    parallel.wait_for_all("parts of the evaluation")
+    run.wait_for_all("parts of the evaluation")
     done, features = parts.gather(run.parts_dir)
     result: report.Report = {
         "image_size": list(run.options.image_size),
@@ -118,8 +118,8 @@ def evaluate(
         "notes": [*notes, *run.judges.missing, *_notes(done, run.judges)],
         "problems": [*problems, *faults, *(p for record in done for p in record["problems"])],
     }
-    parallel.wait_for_all("reading of the parts")
-    if parallel.is_main():
+    run.wait_for_all("reading of the parts")
+    if run.process == 0:
         report.write_report(result, done, source, run.output_dir, run.options.max_frames)
         shutil.rmtree(run.parts_dir)
     return result
@@ -180,30 +180,37 @@ class _Run:
     judges: Judges
     options: Options
     output_dir: Path
+    together: bool
     seconds: dict[str, float] = field(default_factory=lambda: {"restoring": 0.0, "judging": 0.0})
 
     def __post_init__(self) -> None:
         self.parts_dir = self.output_dir / "parts"
-        self.part = parts.Part(self.parts_dir, parallel.process_index())
+        self.process = parallel.process_index() if self.together else 0
+        self.processes = parallel.process_count() if self.together else 1
+        self.part = parts.Part(self.parts_dir, self.process)
 
     def prepare(self) -> None:
         """Makes the folder of the parts, empty."""
-        if parallel.is_main():
+        if self.process == 0:
             parts.clear(self.parts_dir)
-        parallel.wait_for_all("folders of the evaluation")
+        self.wait_for_all("folders of the evaluation")
+
+    def wait_for_all(self, where: str) -> None:
+        """Returns when every process that takes part is there."""
+        if self.together:
+            parallel.wait_for_all(where)
 
     def batches(self, source: Source) -> Iterator[tuple[Batch, Batch]]:
         """This process's batches at the judged size, each with the same at the model's size."""
-        processes = parallel.process_count()
 
         def at(size: tuple[int, int]) -> Iterator[Batch]:
             return eval_batches(
                 source,
                 image_size=size,
                 max_frames=self.options.max_frames,
-                batch_size=-(-self.options.batch_size // processes) * processes,
-                process_index=parallel.process_index(),
-                process_count=processes,
+                batch_size=-(-self.options.batch_size // self.processes) * self.processes,
+                process_index=self.process,
+                process_count=self.processes,
             )
 
         judged = at(self.options.image_size)

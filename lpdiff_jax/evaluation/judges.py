@@ -1,6 +1,6 @@
 """What judges the images: figures of a pair of images, features of one, and the reader."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -8,10 +8,11 @@ from typing import TypeVar
 import numpy as np
 
 from lpdiff_jax.errors import UserError
+from lpdiff_jax.evaluation.ctc_reader import load_onnx_reader, load_reader
 from lpdiff_jax.evaluation.image_metrics import psnr, ssim
 from lpdiff_jax.evaluation.inception import load_inception
 from lpdiff_jax.evaluation.lpips import load_lpips
-from lpdiff_jax.evaluation.reading import Reader, load_reader
+from lpdiff_jax.evaluation.reading import Reader
 
 # (images, targets), uint8 [B, H, W, 3] each -> one figure an image [B].
 Figure = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -51,14 +52,16 @@ class Judges:
 
 
 def load_judges(
-    wanted: Sequence[str] = PUBLISHED, weights_dir: Path | None = None, reader: Reader | None = None
+    wanted: Collection[str] = PUBLISHED,
+    weights_dir: Path | None = None,
+    open_reader: Callable[[], Reader] | None = None,
 ) -> Judges:
     """Loads judges; one whose weights are not there is left out, and named in `missing`.
 
     Args:
       wanted: of `NAMES`; PSNR and SSIM are always there.
       weights_dir: where `lpdiff fetch-weights` put its files; default: the user's cache.
-      reader: used in place of the default reader.
+      open_reader: makes another reader than the default one.
 
     Raises:
       UserError: there is no such judge.
@@ -81,8 +84,36 @@ def load_judges(
         "lpips_vgg": load(LPIPS_VGG, lambda: load_lpips("vgg", weights_dir)),
     }
     return Judges(
-        reader=reader or load(READER, lambda: load_reader(weights_dir)),
+        reader=load(READER, open_reader or (lambda: load_reader(weights_dir))),
         figures=dict(BASIC) | {name: net for name, net in networks.items() if net is not None},
         features=load(FID, lambda: load_inception(weights_dir)),
         missing=tuple(missing),
     )
+
+
+def choose_judges(
+    wanted: Collection[str],
+    weights_dir: str | None = None,
+    model: str | None = None,
+    charset: str | None = None,
+    masked: bool = True,
+) -> Judges:
+    """The judges that a command line asks for.
+
+    Args:
+      wanted: of `NAMES`.
+      weights_dir: see `load_judges`.
+      model: an ONNX file to read with in place of the default reader; needs `charset`.
+      charset: its charset, see `ctc_reader.load_onnx_reader`.
+      masked: for the default reader, see `ctc_reader.load_reader`.
+
+    Raises:
+      UserError: the user's own reader cannot be used, or there is no such judge.
+    """
+    directory = Path(weights_dir) if weights_dir else None
+    if model is None:
+        return load_judges(wanted, directory, lambda: load_reader(directory, masked))
+    if charset is None:
+        raise UserError(f"{model}: give its characters too, as --charset FILE")
+    reader = load_onnx_reader(Path(model), Path(charset))
+    return load_judges({*wanted, READER}, directory, lambda: reader)

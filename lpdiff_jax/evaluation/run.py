@@ -1,6 +1,5 @@
 """The evaluation of a training run, as train.py ends with it and eval.py repeats it."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +8,7 @@ from ml_collections import ConfigDict
 from data_pipeline.sources import open_source
 from lpdiff_jax.evaluation.data_checks import group_problems, seen_in_training
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
-from lpdiff_jax.evaluation.judges import READER, load_judges
+from lpdiff_jax.evaluation.judges import READER, Judges, load_judges
 from lpdiff_jax.evaluation.tables import Report, format_table
 from lpdiff_jax.restorer import Restorer
 from lpdiff_jax.training import parallel
@@ -21,9 +20,9 @@ def evaluate_run(
     *,
     data: str | Path | None = None,
     split: str = "val",
-    output: Path | None = None,
-    weights_dir: Path | None = None,
-    wanted: Sequence[str] = (READER,),
+    output: str | Path | None = None,
+    judges: Judges | None = None,
+    together: bool = False,
     **options: Any,
 ) -> Report:
     """Evaluates a run's newest model, writes the report and prints the table.
@@ -34,15 +33,15 @@ def evaluate_run(
       data: MDLP tree or shards; default: the run's own.
       split: the split that is judged.
       output: where the report goes; default: `workdir/eval`.
-      weights_dir: where `lpdiff fetch-weights` put its files; default: the user's cache.
-      wanted: the judges beside PSNR and SSIM, see `judges.NAMES`.
+      judges: default: PSNR, SSIM and the reader.
+      together: whether all processes have called this, see `evaluate`.
       **options: fields of `evaluate.Options` that replace the configuration's.
 
     Raises:
       UserError: no model, or no plate that can be judged.
       DataError: the data cannot be opened.
     """
-    output = output or workdir / "eval"
+    output = Path(output or workdir / "eval")
     trained_on = Path(config.data.root or workdir / "data")
     root = Path(data or trained_on)
     chosen = {"max_frames": config.data.num_frames} | config.eval.to_dict() | options
@@ -50,12 +49,13 @@ def evaluate_run(
         Restorer.load(workdir),
         open_source(root, split),
         output,
-        judges=load_judges(wanted, weights_dir),
+        judges=judges or load_judges((READER,)),
         options=Options(**chosen),
         notes=seen_in_training(root, split, trained_on),
         problems=group_problems(root, split),
+        together=together,
     )
-    if parallel.is_main():
+    if not together or parallel.is_main():
         print(format_table(report))
         print(f"report and pictures: {output}")
     return report

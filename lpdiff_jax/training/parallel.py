@@ -89,6 +89,14 @@ def wait_for_all(where: str) -> None:
         multihost_utils.sync_global_devices(where)
 
 
+def split_over_local_devices(array: np.ndarray) -> jax.Array:
+    """Spreads [B, ...] over this process's devices, where they divide B; else one holds it all."""
+    devices = jax.local_devices()
+    if len(array) % len(devices):
+        devices = devices[:1]
+    return jax.device_put(array, NamedSharding(_mesh(devices), PartitionSpec(AXIS)))
+
+
 def describe() -> str:
     """One line on what trains."""
     return (

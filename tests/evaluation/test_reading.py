@@ -1,70 +1,8 @@
-"""The reader's decoding, its restriction to plate characters, and the edit distance."""
+"""The distance between two texts."""
 
-from types import SimpleNamespace
-
-import numpy as np
 import pytest
 
-from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation import reading
-from lpdiff_jax.evaluation.fusion import read_product, vote
-from lpdiff_jax.evaluation.reading import CtcReader, Reading
-
-
-class Session:
-    """An onnxruntime session that returns given probabilities and keeps what it was fed."""
-
-    def __init__(self, probabilities):
-        self.probabilities = np.asarray(probabilities, np.float32)
-        self.fed = None
-
-    def get_inputs(self):
-        return [SimpleNamespace(name="x")]
-
-    def run(self, _, feed):
-        self.fed = feed["x"]
-        return [self.probabilities[None]]
-
-
-def make_reader(steps, classes=(0, 1, 2)):
-    return CtcReader(Session(steps), np.array(classes), ("", "A", "B"))
-
-
-def test_repeats_merge_and_blanks_separate():
-    blank, a, b = [0.9, 0.05, 0.05], [0.1, 0.8, 0.1], [0.2, 0.1, 0.7]
-    result = make_reader([a, a, blank, a, b, b, blank]).read(np.zeros((1, 48, 152, 3), np.uint8))
-    assert result[0].text == "AAB"
-    assert result[0].character_confidences == pytest.approx((0.8, 0.8, 0.7))
-    assert result[0].confidence == pytest.approx(0.8 * 0.8 * 0.7)
-
-
-def test_confidence_is_the_peak_of_a_run():
-    steps = [[0.4, 0.6, 0], [0.1, 0.9, 0], [0.3, 0.7, 0]]
-    (result,) = make_reader(steps).read(np.zeros((1, 48, 152, 3), np.uint8))
-    assert result == Reading("A", pytest.approx(0.9), (pytest.approx(0.9),))
-
-
-def test_classes_that_are_not_allowed_are_never_read():
-    # The network prefers its class 1, which is not among the classes that may be read.
-    steps = [[0.1, 0.6, 0.0, 0.3]]
-    (result,) = make_reader(steps, classes=(0, 2, 3)).read(np.zeros((1, 4, 8, 3), np.uint8))
-    assert result.text == "B"
-
-
-def test_nothing_read():
-    (result,) = make_reader([[1, 0, 0]] * 4).read(np.zeros((1, 4, 8, 3), np.uint8))
-    assert result == Reading("", 0.0, ())
-
-
-def test_plate_is_scaled_bgr_and_padded_with_zeros():
-    reader = make_reader([[1, 0, 0]])
-    image = np.zeros((1, 20, 40, 3), np.uint8)
-    image[..., 0] = 255  # red
-    reader.read(image)
-    fed = reader.session.fed
-    assert fed.shape == (1, 3, 48, 320)
-    np.testing.assert_array_equal(fed[0, :, 0, 0], [-1, -1, 1])
-    assert not fed[..., 152:].any()
 
 
 @pytest.mark.parametrize(
@@ -75,37 +13,3 @@ def test_edit_distance(a, b, distance):
     assert reading.edit_distance(a, b) == reading.edit_distance(b, a) == distance
     longer = max(len(a), len(b), 1)
     assert reading.normalised_edit_distance(a, b) == distance / longer
-
-
-def test_vote_by_character():
-    voters = [
-        Reading("京A1", 0.9, (0.9, 0.9, 0.9)),
-        Reading("京B1", 0.5, (0.5, 0.5, 0.5)),
-        Reading("沪B1", 0.5, (0.5, 0.5, 0.5)),
-        Reading("京A123", 1.0, (1.0,) * 5),
-        Reading("", 0.0, ()),
-    ]
-    voted = vote(voters)
-    assert voted.text == "京B1"
-    assert voted.character_confidences == pytest.approx((1.4 / 3, 1.0 / 3, 1.9 / 3))
-    assert vote([Reading("", 0.0, ())]) == Reading("", 0.0, ())
-
-
-def test_vote_on_the_length_goes_by_confidence_when_equal():
-    assert vote([Reading("A", 0.4, (0.4,)), Reading("BC", 0.6, (0.6, 0.6))]).text == "BC"
-
-
-def test_product_of_probabilities():
-    first = [[0.1, 0.5, 0.4]]
-    second = [[0.1, 0.3, 0.6]]
-    fused = read_product(make_reader(first), np.array([first, second]))
-    assert fused.text == "B"
-    weights = np.array([0.1 * 0.1, 0.5 * 0.3, 0.4 * 0.6])
-    assert fused.confidence == pytest.approx(weights[2] / weights.sum())
-
-
-def test_an_unusable_model_file_is_named(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"not onnx")
-    with pytest.raises(UserError, match=r"model\.onnx"):
-        reading.open_session(path)

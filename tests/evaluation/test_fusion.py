@@ -1,0 +1,39 @@
+"""Several images of one plate, read as one."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from lpdiff_jax.evaluation.ctc_reader import CtcReader
+from lpdiff_jax.evaluation.fusion import read_product, vote
+from lpdiff_jax.evaluation.reading import Reading
+
+
+def test_vote_by_character():
+    voters = [
+        Reading("京A1", 0.9, (0.9, 0.9, 0.9)),
+        Reading("京B1", 0.5, (0.5, 0.5, 0.5)),
+        Reading("沪B1", 0.5, (0.5, 0.5, 0.5)),
+        Reading("京A123", 1.0, (1.0,) * 5),
+        Reading("", 0.0, ()),
+    ]
+    voted = vote(voters)
+    assert voted.text == "京B1"
+    assert voted.character_confidences == pytest.approx((1.4 / 3, 1.0 / 3, 1.9 / 3))
+    assert vote([Reading("", 0.0, ())]) == Reading("", 0.0, ())
+
+
+def test_vote_on_the_length_goes_by_confidence_when_equal():
+    assert vote([Reading("A", 0.4, (0.4,)), Reading("BC", 0.6, (0.6, 0.6))]).text == "BC"
+
+
+def test_product_of_probabilities():
+    first = [[0.1, 0.5, 0.4]]
+    second = [[0.1, 0.3, 0.6]]
+    fused = read_product(
+        CtcReader(SimpleNamespace(), np.arange(3), ("", "A", "B")), np.array([first, second])
+    )
+    assert fused.text == "B"
+    weights = np.array([0.1 * 0.1, 0.5 * 0.3, 0.4 * 0.6])
+    assert fused.confidence == pytest.approx(weights[2] / weights.sum())
