@@ -3,10 +3,11 @@
     from data_pipeline.mdlp_dataset_builder import Builder
     builder = Builder(data_dir="data/tfds")
     builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir="raw"))
-    source = builder.as_data_source("val", decoders=ENCODED)
+    source = tfds.data_source("mdlp", split="val", data_dir="data/tfds", download=False)
 
 Neither writing nor reading needs TensorFlow: images are handed on as their files' bytes, and the
-file format is array_record. `TfdsSource` reads what was built as the pipeline's own examples.
+file format is array_record. `open_source("data/tfds/mdlp/1.0.0", "val")` reads it as the pipeline's
+own examples.
 """
 
 import tempfile
@@ -125,6 +126,21 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 file.extractall(self._unpacked)
         except (OSError, zipfile.BadZipFile) as error:
             raise DataError(f"{archive}: cannot be unpacked: {error}") from error
+
+
+class TfdsDirectory:
+    """What `Builder` has written, in `<data_dir>/mdlp/<version>`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._builder = tfds.builder_from_directory(root)
+        self.splits = sorted(self._builder.info.splits)
+
+    def open_split(self, split: str) -> "TfdsSource":
+        """The examples of a split; raises DataError when there is no such split."""
+        if split not in self.splits:
+            raise DataError(f"{self.root}: no split {split!r}; it has {', '.join(self.splits)}")
+        return TfdsSource(self._builder, split)
 
 
 class TfdsSource:

@@ -1,3 +1,4 @@
+import pickle
 import shutil
 import sys
 
@@ -8,10 +9,10 @@ import pytest
 tfds = pytest.importorskip("tensorflow_datasets")
 
 from data_pipeline.errors import DataError  # noqa: E402
-from data_pipeline.mdlp_dataset_builder import Builder, TfdsSource  # noqa: E402
+from data_pipeline.mdlp_dataset_builder import ENCODED, Builder, TfdsSource  # noqa: E402
 from data_pipeline.pipeline import eval_batches  # noqa: E402
 from data_pipeline.prepare import check_tree, write_shards  # noqa: E402
-from data_pipeline.sources import open_source  # noqa: E402
+from data_pipeline.sources import list_splits, open_source  # noqa: E402
 
 
 def build(data_dir, manual_dir):
@@ -41,6 +42,12 @@ def test_tfds_and_our_shards_give_the_same_bytes(tree, tmp_path):
         ours, theirs = open_source(tmp_path / "shards", split), TfdsSource(builder, split)
         assert len(ours) == len(theirs)
         assert [theirs[i] for i in range(len(theirs))] == [ours[i] for i in range(len(ours))]
+        by_name = tfds.data_source(
+            "mdlp", split=split, data_dir=tmp_path / "tfds", download=False, decoders=ENCODED
+        )
+        assert [record["target"] for record in by_name] == [
+            ours[i].target for i in range(len(ours))
+        ]
     assert "tensorflow" not in sys.modules
 
 
@@ -60,7 +67,12 @@ def test_an_archive_that_is_none(tmp_path):
 
 
 def test_the_pipeline_reads_what_tfds_wrote(tree, tmp_path):
-    source = TfdsSource(build(tmp_path / "tfds", tree.parent), "val")
+    folder = build(tmp_path / "tfds", tree.parent).data_dir
+    assert list_splits(folder) == ["train", "val"]
+    with pytest.raises(DataError, match="no split 'test'; it has train, val"):
+        open_source(folder, "test")
+    source = open_source(folder, "val")
+    assert pickle.loads(pickle.dumps(source))[0] == source[0]
     batch = next(iter(eval_batches(source, image_size=(8, 16), max_frames=3, batch_size=1)))
     assert batch["frame_mask"].tolist() == [[True, True, False]]
 
