@@ -144,9 +144,14 @@ def test_kid_by_definition():
         return (x @ y / 3 + 1) ** 3
 
     pairs = [(i, j) for i in range(4) for j in range(4) if i != j]
-    within = sum(np.mean([k(x[i], x[j]) for i, j in pairs]) for x in (a, b))
-    between = np.mean([k(x, y) for x in a for y in b])
-    assert distribution.kid(a, b)[0] == pytest.approx(within - 2 * between)
+    expected = np.mean(
+        [k(a[i], a[j]) + k(b[i], b[j]) - k(a[i], b[j]) - k(a[j], b[i]) for i, j in pairs]
+    )
+    value, error = distribution.kid(a, b)
+    assert value == pytest.approx(expected)
+    without = [distribution.kid(np.delete(a, i, 0), np.delete(b, i, 0))[0] for i in range(4)]
+    assert error == pytest.approx(np.sqrt(3 * np.var(without)))
+    assert distribution.kid(a, a) == (0, 0)
 
 
 def weights_or_skip(file):
