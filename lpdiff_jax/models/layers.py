@@ -6,6 +6,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from lpdiff_jax.models.convolution import conv_general_dilated
+
 Dtype = Any
 NORM_EPSILON = 1e-5
 
@@ -87,6 +89,7 @@ def conv(
         use_bias=use_bias,
         kernel_init=init,
         dtype=dtype,
+        conv_general_dilated=conv_general_dilated,
         name=name,
     )
 
