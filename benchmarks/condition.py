@@ -15,13 +15,14 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from configs import compact
+from configs import compact, quickstart
 from lpdiff_jax.evaluation.run import evaluate_run
 from lpdiff_jax.model import build_model
 from lpdiff_jax.models.condition import RELEASED
 from lpdiff_jax.training.loop import train
 
-# Fields of the condition network that differ from the compact configuration's.
+SIZES = {"compact": compact, "quickstart": quickstart}
+# Fields of the condition network that differ from the configuration's.
 VARIANTS = {
     "published": RELEASED,
     "published, GroupNorm": RELEASED | {"norm": "group", "frame_batching": "batched"},
@@ -35,6 +36,7 @@ def main() -> None:
     """Trains and judges every variant."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True)
+    parser.add_argument("--size", choices=SIZES, default="compact", help="of the mended psi")
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--data", required=True, help="MDLP tree or shards")
@@ -59,7 +61,7 @@ def _measure(name: str, args: argparse.Namespace) -> dict[str, float]:
 
 
 def _config(fields: dict, args: argparse.Namespace) -> ConfigDict:
-    config = compact.get_config()
+    config = SIZES[args.size].get_config()
     config.model.condition.update(fields)
     config.stages = ("psi",)
     config.data.root = args.data
