@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lpdiff_jax.errors import check_choice
+from lpdiff_jax.models.convolution import conv_general_dilated
 from lpdiff_jax.models.layers import (
     Dtype,
     Norm,
@@ -235,17 +236,17 @@ class Decoder(nn.Module):
 
 def transposed_conv(
     features: int, stride: int, dtype: Dtype, name: str, zero: bool = False
-) -> nn.ConvTranspose:
+) -> nn.Conv:
     """PyTorch's ConvTranspose2d(kernel 3, padding 1, output_padding stride - 1)."""
     init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
-    pad = (1, 1 + (stride - 1))
-    return nn.ConvTranspose(
+    return nn.Conv(
         features,
         (3, 3),
-        (stride, stride),
-        padding=(pad, pad),
+        input_dilation=(stride, stride),
+        padding=((1, stride), (1, stride)),
         kernel_init=init,
         dtype=dtype,
+        conv_general_dilated=conv_general_dilated,
         name=name,
     )
 
@@ -422,9 +423,30 @@ def _path_logits(convs: list[nn.Conv], statistics: jax.Array, mask: jax.Array) -
 
 
 def lower_median(x: jax.Array, axis: int) -> jax.Array:
-    """The median along an axis, the lower of the two middle values as `torch.median` takes it."""
+    """The median along an axis, the lower of the two middle values as `torch.median` takes it.
+
+    A bisection over the values' bits, exact, and several times faster than sorting. The gradient
+    goes to the first element that has the value.
+
+    Args:
+      x: float32.
+      axis: the one that disappears.
+    """
+    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(x), jnp.int32)
+    order = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # ordered as the floats are
     middle = (x.shape[axis] - 1) // 2
-    return jax.lax.index_in_dim(jnp.sort(x, axis=axis), middle, axis, keepdims=False)
+    least = jnp.full_like(order.max(axis, keepdims=True), jnp.iinfo(jnp.int32).min)
+
+    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bounds
+        centre = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
+        enough = (order <= centre).sum(axis, keepdims=True) > middle
+        return jnp.where(enough, low, centre + 1), jnp.where(enough, centre, high)
+
+    median, _ = jax.lax.fori_loop(0, 32, halve, (least, ~least))
+    first = jnp.argmax(order == median, axis=axis, keepdims=True)
+    positions = jax.lax.broadcasted_iota(first.dtype, x.shape, axis % x.ndim)
+    return jnp.where(positions == first, x, 0).sum(axis)
 
 
 class FrameFusion(nn.Module):

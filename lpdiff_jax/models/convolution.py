@@ -8,13 +8,12 @@ the cache. Other platforms get XLA's own gradients, and the forward pass is XLA'
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 Padding = tuple[tuple[int, int], tuple[int, int]]
-_NHWC = ("NHWC", "HWIO", "NHWC")
 # Positions of a band: enough for an efficient matrix product, few enough for the cache.
 _BAND = 1600
 
@@ -25,6 +24,7 @@ def conv_general_dilated(
     window_strides: Sequence[int],
     padding: Sequence[tuple[int, int]],
     *,
+    lhs_dilation: Sequence[int] | None = None,
     dimension_numbers: Any = None,
     **options: Any,
 ) -> jax.Array:
@@ -34,58 +34,81 @@ def conv_general_dilated(
       x: [B, H, W, C].
       kernel: [kh, kw, C, F].
       window_strides: of rows and columns.
-      padding: before and after, of rows and columns.
+      padding: before and after, of rows and columns; less than the kernel's size.
+      lhs_dilation: of rows and columns (a transposed convolution); not together with strides.
       dimension_numbers: NHWC, as flax gives them.
-      **options: dilations, groups and precision; only their defaults are taken.
+      **options: kernel dilation, groups and precision; only their defaults are taken.
 
     Raises:
-      NotImplementedError: dilation, groups or a precision.
+      NotImplementedError: another option than the default.
     """
     del dimension_numbers
-    plain = {"lhs_dilation": (1, 1), "rhs_dilation": (1, 1), "feature_group_count": 1}
-    for name, value in options.items():
-        if value is not None and value != plain.get(name):
-            raise NotImplementedError(f"{name} = {value}")
     (top, bottom), (left, right) = padding
-    rows, columns = window_strides
-    return _convolve(x, kernel, (rows, columns), ((top, bottom), (left, right)))
+    shape = Shape(_pair(window_strides), _pair(lhs_dilation), ((top, bottom), (left, right)))
+    defaults = {"rhs_dilation": (1, 1), "feature_group_count": 1}
+    others = {k: v for k, v in options.items() if v is not None and v != defaults.get(k)}
+    if others or (shape.strides != (1, 1) and shape.dilation != (1, 1)):
+        raise NotImplementedError(f"a convolution of {shape} with {others}")
+    return _convolve(x, kernel, shape)
 
 
-def _plain(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], pad: Padding) -> jax.Array:
-    return jax.lax.conv_general_dilated(x, kernel, strides, pad, dimension_numbers=_NHWC)
+class Shape(NamedTuple):
+    """What a convolution is besides its operands: rows and columns each time."""
+
+    strides: tuple[int, int]
+    dilation: tuple[int, int]
+    padding: Padding
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _convolve(x: jax.Array, kernel: jax.Array, strides: tuple[int, int], pad: Padding) -> jax.Array:
-    return _plain(x, kernel, strides, pad)
+def _pair(numbers: Sequence[int] | None) -> tuple[int, int]:
+    rows, columns = numbers or (1, 1)
+    return rows, columns
+
+
+def _plain(x: jax.Array, kernel: jax.Array, shape: Shape) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        shape.strides,
+        shape.padding,
+        lhs_dilation=shape.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _convolve(x: jax.Array, kernel: jax.Array, shape: Shape) -> jax.Array:
+    return _plain(x, kernel, shape)
 
 
 def _forward(
-    x: jax.Array, kernel: jax.Array, strides: tuple[int, int], pad: Padding
+    x: jax.Array, kernel: jax.Array, shape: Shape
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    return _plain(x, kernel, strides, pad), (x, kernel)
+    return _plain(x, kernel, shape), (x, kernel)
 
 
 def _backward(
-    strides: tuple[int, int], pad: Padding, saved: tuple[jax.Array, jax.Array], grad: jax.Array
+    shape: Shape, saved: tuple[jax.Array, jax.Array], grad: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     x, kernel = saved
-    kh, kw = kernel.shape[:2]
-    (x_grad,) = jax.linear_transpose(lambda x: _plain(x, kernel, strides, pad), x)(grad)
+    (x_grad,) = jax.linear_transpose(lambda x: _plain(x, kernel, shape), x)(grad)
 
-    def default(x: jax.Array, grad: jax.Array) -> jax.Array:
-        (kernel_grad,) = jax.linear_transpose(lambda k: _plain(x, k, strides, pad), kernel)(grad)
+    def by_xla(x: jax.Array, grad: jax.Array) -> jax.Array:
+        (kernel_grad,) = jax.linear_transpose(lambda k: _plain(x, k, shape), kernel)(grad)
         return kernel_grad
 
-    on_cpu = functools.partial(kernel_gradient, size=(kh, kw), strides=strides, pad=pad)
-    return x_grad, jax.lax.platform_dependent(x, grad, cpu=on_cpu, default=default)
+    def by_products(x: jax.Array, grad: jax.Array) -> jax.Array:
+        kh, kw = kernel.shape[:2]
+        return kernel_gradient(x, grad, (kh, kw), shape)
+
+    return x_grad, jax.lax.platform_dependent(x, grad, cpu=by_products, default=by_xla)
 
 
 _convolve.defvjp(_forward, _backward)
 
 
 def kernel_gradient(
-    x: jax.Array, grad: jax.Array, size: tuple[int, int], strides: tuple[int, int], pad: Padding
+    x: jax.Array, grad: jax.Array, size: tuple[int, int], shape: Shape
 ) -> jax.Array:
     """A convolution's gradient by its kernel, as matrix products that sum in float32.
 
@@ -93,42 +116,53 @@ def kernel_gradient(
       x: [B, H, W, C], the convolution's input.
       grad: [B, h, w, F], the gradient of its output.
       size: (kh, kw), the kernel's.
-      strides: of rows and columns.
-      pad: before and after, of rows and columns; less than the kernel's size.
+      shape: the convolution's.
 
     Returns:
       [kh, kw, C, F], of x's dtype.
     """
-    if strides == (1, 1):
-        return _unstrided_kernel_gradient(x, grad, size, pad)
-    return _strided_kernel_gradient(x, grad, size, strides, pad)
+    if shape.dilation != (1, 1):
+        # A transposed convolution is a strided one with input and output exchanged.
+        padding = [
+            (k - 1 - before, k - 1 - after)
+            for k, (before, after) in zip(size, shape.padding, strict=True)
+        ]
+        swapped = _strided_kernel_gradient(grad, x, size, shape.dilation, padding)
+        return jnp.flip(swapped, (0, 1)).swapaxes(2, 3).astype(x.dtype)
+    if shape.strides == (1, 1):
+        return _unstrided_kernel_gradient(x, grad, size, shape.padding).astype(x.dtype)
+    return _strided_kernel_gradient(x, grad, size, shape.strides, shape.padding).astype(x.dtype)
 
 
 def _unstrided_kernel_gradient(
-    x: jax.Array, grad: jax.Array, size: tuple[int, int], pad: Padding
+    x: jax.Array, grad: jax.Array, size: tuple[int, int], padding: Sequence[tuple[int, int]]
 ) -> jax.Array:
     """One product a band gives all taps: x shifted by columns times grad shifted by rows."""
     kh, kw = size
-    (top, bottom), columns = pad
+    (top, bottom), columns = padding
     batch, height, _, channels = x.shape
     width, features = grad.shape[2:]
     samples, rows = _band_shape(batch, height, width)
-    grad = jnp.pad(grad, ((0, 0), (kh - 1 - top, kh - 1 - bottom), (0, 0), (0, 0)))
+    grad = _pad(grad, ((kh - 1 - top, kh - 1 - bottom), (0, 0)))
 
     def product(sample: jax.Array, row: jax.Array) -> jax.Array:
         a = _take(x, sample, row, samples, rows)
-        a = jnp.pad(a, ((0, 0), (0, 0), columns, (0, 0)))
+        a = _pad(a, ((0, 0), columns))
         b = _take(grad, sample, row, samples, rows + kh - 1)
         a = jnp.concatenate([a[:, :, j : j + width] for j in range(kw)], axis=-1)
         b = jnp.concatenate([b[:, kh - 1 - i :][:, :rows] for i in range(kh)], axis=-1)
         return _correlate(a, b)
 
     total = _sum_over_bands(product, batch // samples, height // rows, samples, rows)
-    return total.reshape(kw, channels, kh, features).transpose(2, 0, 1, 3).astype(x.dtype)
+    return total.reshape(kw, channels, kh, features).transpose(2, 0, 1, 3)
 
 
 def _strided_kernel_gradient(
-    x: jax.Array, grad: jax.Array, size: tuple[int, int], strides: tuple[int, int], pad: Padding
+    x: jax.Array,
+    grad: jax.Array,
+    size: tuple[int, int],
+    strides: tuple[int, int],
+    padding: Sequence[tuple[int, int]],
 ) -> jax.Array:
     """Patches of x (few, as the stride skips) times grad."""
     kh, kw = size
@@ -136,7 +170,7 @@ def _strided_kernel_gradient(
     batch, height, width, features = grad.shape
     channels = x.shape[-1]
     samples, rows = _band_shape(batch, height, width)
-    x = jnp.pad(x, ((0, 0), *pad, (0, 0)))
+    x = _pad(x, padding)
 
     def product(sample: jax.Array, row: jax.Array) -> jax.Array:
         a = _take(x, sample, row * down, samples, (rows - 1) * down + kh)
@@ -150,7 +184,13 @@ def _strided_kernel_gradient(
         return _correlate(jnp.concatenate(patches, axis=-1), b)
 
     total = _sum_over_bands(product, batch // samples, height // rows, samples, rows)
-    return total.reshape(kh, kw, channels, features).astype(x.dtype)
+    return total.reshape(kh, kw, channels, features)
+
+
+def _pad(x: jax.Array, padding: Sequence[tuple[int, int]]) -> jax.Array:
+    """Pads rows and columns of x [B, H, W, C] with zeros, or crops where negative."""
+    rows, columns = ((before, after, 0) for before, after in padding)
+    return jax.lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), rows, columns, (0, 0, 0)))
 
 
 def _band_shape(batch: int, height: int, width: int) -> tuple[int, int]:
