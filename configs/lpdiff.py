@@ -22,6 +22,9 @@ def get_config() -> ConfigDict:
     # Stages to train, in order; each continues from the one before. 'joint' may follow: both
     # networks, fine-tuned together.
     config.stages = ("psi", "diffusion")
+    # A trained model (work directory, model directory, `..._gen.pth`) whose networks the first
+    # stage begins with; empty: fresh ones.
+    config.init = ""
     # How a step is spread over devices: 'pmap', or 'jit' with sharded arrays.
     config.parallel = "pmap"
 
@@ -63,6 +66,10 @@ def get_config() -> ConfigDict:
     config.joint.condition = "joint"
     config.joint.learning_rate = 2e-5
 
+    # Stages that distil, if `stages` names them: each one's student takes half its teacher's steps.
+    for student_steps in (4, 2, 1):
+        config[f"distill_{student_steps}"] = get_distillation_stage(student_steps)
+
     # Steps between lines of progress, checkpoints, and validations.
     config.log_every = 100
     config.checkpoint_every = 2_000
@@ -102,6 +109,7 @@ def get_model() -> ConfigDict:
                 "features": (48, 96, 160, 160),
                 "strides": (1, 2, 2, 2),
                 "patch": 2,
+                "frame_blocks": 1,
                 "blocks": 2,
                 "norm": "group",
                 "norm_groups": 8,
@@ -149,6 +157,19 @@ def get_diffusion_stage() -> ConfigDict:
     config.gradient_weight = 0.5
     config.shift = 0
     return config
+
+
+def get_distillation_stage(student_steps: int) -> ConfigDict:
+    """How a stage that distils is trained."""
+    stage = get_optimisation()
+    # 'progressive' or 'consistency', see training/distillation.py.
+    stage.method = "progressive"
+    # The student's steps, and the teacher's in each of them.
+    stage.student_steps = student_steps
+    stage.teacher_steps = 2
+    stage.steps = 20_000
+    stage.learning_rate = 5e-5
+    return stage
 
 
 def get_optimisation() -> ConfigDict:

@@ -15,7 +15,7 @@ def get_config() -> ConfigDict:
     config = compact.get_config()
     config.data.synthetic.groups = 2_000
     config.data.synthetic.val_groups = 64
-    config.model.condition.update(features=(32, 64, 96), blocks=1)
+    config.model.condition.update(features=(32, 64, 96), frame_blocks=0, blocks=1)
     config.model.denoiser.update(features=32, blocks=1)
     config.psi.update(steps=600, batch_size=16, learning_rate=1e-3, warmup_steps=50, ema_decay=0.98)
     config.diffusion.update(

@@ -29,6 +29,7 @@ RELEASED: dict[str, Any] = dict(
     features=(16, 32, 64, 64),
     strides=(2, 2, 2, 1),
     patch=1,
+    frame_blocks=0,
     blocks=0,
     norm="batch",
     frame_batching="sequential",
@@ -50,7 +51,8 @@ class ConditionNetwork(nn.Module):
       features: channels of each encoder stage; the decoder mirrors them.
       strides: stride of each encoder stage.
       patch: side of the pixel-unshuffled stem (1: full resolution).
-      blocks: residual blocks in each encoder and decoder stage.
+      frame_blocks: residual blocks in each encoder stage, which every frame goes through.
+      blocks: residual blocks in each decoder stage, after the frames are fused: cheaper by N.
       norm: 'group', or 'batch' as published.
       frame_batching: 'batched' encodes all frames at once; 'sequential' one after the other, as
         published (it matters to BatchNorm alone).
@@ -68,6 +70,7 @@ class ConditionNetwork(nn.Module):
     features: tuple[int, ...] = (48, 96, 160)
     strides: tuple[int, ...] = (1, 2, 2)
     patch: int = 2
+    frame_blocks: int = 1
     blocks: int = 2
     norm: str = "group"
     norm_groups: int = 8
@@ -90,17 +93,16 @@ class ConditionNetwork(nn.Module):
         check_choice("frame_batching", self.frame_batching, ("batched", "sequential"))
         shared: dict[str, Any] = dict(
             strides=self.strides,
-            blocks=self.blocks,
             norm=self.norm,
             norm_groups=self.norm_groups,
             dtype=self.dtype,
         )
-        self.encoder = Encoder(features=self.features, **shared)
+        self.encoder = Encoder(self.features, blocks=self.frame_blocks, **shared)
         self.icam = ICAM(self.heads, self.residual, self.positions, dtype=self.dtype)
         self.dfm = DFM(self.pairing, self.channel_median, self.channel_kernel, dtype=self.dtype)
         if self.skips == "fused":
             self.fusions = [FrameFusion(f, dtype=self.dtype) for f in self.features[:-1]]
-        self.decoder = Decoder(features=self.features, patch=self.patch, **shared)
+        self.decoder = Decoder(self.features, blocks=self.blocks, patch=self.patch, **shared)
 
     def __call__(
         self, frames: jax.Array, mask: jax.Array | None = None, train: bool = False
