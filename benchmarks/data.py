@@ -8,6 +8,7 @@ a ratio is the median of the rounds' ratios. Without torch its rows are left out
 """
 
 import argparse
+import functools
 import json
 import statistics
 import tempfile
@@ -134,45 +135,42 @@ def has_torch() -> bool:
     return True
 
 
-def run(folder: Path, groups: int, rounds: int, measurements: int) -> dict[str, Any]:
-    """All rows; rates in groups a second and core."""
+def rows(folder: Path, groups: int, rounds: int, measurements: int) -> Iterator[tuple[str, Any]]:
+    """All rows as they are measured; rates in groups a second and core."""
     raw, packed, pixels = folder / "raw", folder / "shards", folder / "pixels"
-    rows: dict[str, Any] = {}
-    rows["draw (synthetic)"] = rate(lambda: synthesize(raw, groups=groups, seed=0) or groups)
-    rows["check"] = rate(lambda: len(check_tree(raw).splits["train"]))
+    yield "draw (synthetic)", rate(lambda: synthesize(raw, groups=groups, seed=0) or groups)
+    yield "check", rate(lambda: len(check_tree(raw).splits["train"]))
     splits = {"train": repeat(check_tree(raw).splits["train"])}
-    rows["write shards"] = rate(lambda: len(write_shards(packed, splits, report=len)) and MDLP)
+    yield "write shards", rate(lambda: len(write_shards(packed, splits, report=len)) and MDLP)
     write_shards(pixels, splits, decode=True, report=len)
     tree, shards = TreeSource(splits["train"]), open_source(packed, "train")
     decoded = open_source(pixels, "train")
-    rows["read files"] = statistics.median(rate(lambda: read_all(tree)) for _ in range(rounds))
-    rows["read shards"] = statistics.median(rate(lambda: read_all(shards)) for _ in range(rounds))
+    for name, source in (("files", tree), ("shards", shards), ("decoded shards", decoded)):
+        read = functools.partial(read_all, source)
+        yield f"read {name}", statistics.median(rate(read) for _ in range(rounds))
     torch = has_torch()
     for name, size in SIZES.items():
         for kind, source in (("shards", shards), ("decoded shards", decoded)):
             for as_float in (False, True) if torch else (None,):
                 theirs = None if as_float is None else torch_loader(tree, size, as_float)
                 other = f", torch {'float32' if as_float else 'uint8'}" if torch else ""
-                rows[f"{name}, {kind}{other}"] = compare(
-                    batches_of(source, size), theirs, rounds, 20
-                )
+                ours = batches_of(source, size)
+                yield f"{name}, {kind}{other}", compare(ours, theirs, rounds, 20)
         augmented = batches_of(decoded, size, augment=AugmentConfig())
-        rows[f"{name}, decoded shards, augmented"] = compare(augmented, None, rounds, 20)
-    rows["resident MB, each 1,000 batches"] = memory(
-        batches_of(shards, SIZES["48 x 96"]), measurements
-    )
-    return rows
+        yield f"{name}, decoded shards, augmented", compare(augmented, None, rounds, 20)
+    held = memory(batches_of(shards, SIZES["48 x 96"]), measurements)
+    yield "resident MB after each 1,000 batches", held
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--groups", type=int, default=500)
+    parser.add_argument("--groups", type=int, default=500, help="drawn, then repeated")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, default=5, help="measurements of 1,000 batches")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        rows = run(Path(folder), args.groups, args.rounds, args.memory)
-    print(json.dumps(rows, indent=1))
+        for name, value in rows(Path(folder), args.groups, args.rounds, args.memory):
+            print(json.dumps({name: value}), flush=True)
 
 
 if __name__ == "__main__":

@@ -51,6 +51,8 @@ def split_groups(
 
 def find_leaks(splits: Mapping[str, Sequence[Group]]) -> list[Problem]:
     """Lists what two splits have in common: plate texts, and nearly equal ground truths."""
+    if len(splits) < 2:
+        return []
     described = {split: _describe(groups) for split, groups in splits.items()}
     problems = []
     for a, b in combinations(splits, 2):
