@@ -10,10 +10,10 @@ import jax.numpy as jnp
 from lpdiff_jax.errors import check_choice
 from lpdiff_jax.models.layers import (
     Dtype,
+    GroupNorm,
     ResidualBlock,
     conv,
     depth_to_space,
-    group_norm,
     space_to_depth,
     upsample_nearest,
 )
@@ -121,7 +121,7 @@ class UNet(nn.Module):
                 x = block(widths[level], level, f"up_{level}_{i}")(x, embedding, train)
             if level > 0:
                 x = conv(widths[level], dtype=self.dtype, name=f"grow_{level}")(upsample_nearest(x))
-        x = nn.swish(group_norm(self.norm_groups, self.dtype, "head_norm")(x))
+        x = nn.swish(GroupNorm(self.norm_groups, self.dtype, name="head_norm")(x))
         x = conv(self.out_channels * self.patch**2, dtype=self.dtype, zero=True, name="head")(x)
         return depth_to_space(x, self.patch).astype(jnp.float32)
 
@@ -163,7 +163,7 @@ class SelfAttention(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps x [B, H, W, C] to the same shape."""
         batch, *_, channels = x.shape
-        h = group_norm(self.norm_groups, self.dtype, "norm")(x).reshape(batch, -1, channels)
+        h = GroupNorm(self.norm_groups, self.dtype, name="norm")(x).reshape(batch, -1, channels)
         qkv = nn.Dense(3 * channels, use_bias=False, dtype=self.dtype, name="qkv")(h)
         q, k, v = (part[:, :, None, :] for part in jnp.split(qkv, 3, axis=-1))
         h = nn.dot_product_attention(q, k, v, dtype=self.dtype, force_fp32_for_softmax=True)
