@@ -1,19 +1,14 @@
 """Data for training tests, and a compilation cache that they share."""
 
 import os
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from data_pipeline.synthetic.groups import synthesize
+from tests.training.tiny import QUICK_COMPILATION
 
-# Before jax is imported: most of a tiny run is compilation, and most runs compile the same.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "lpdiff-jax-test-compilations")
-)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(500 * 2**20))
+os.environ.update(QUICK_COMPILATION)  # before jax is imported
 
 
 @pytest.fixture(scope="session")

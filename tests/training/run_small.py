@@ -1,0 +1,46 @@
+"""Trains the smallest model in a process of its own, noting each step's examples.
+
+python -m tests.training.run_small WORKDIR DATA EXAMPLES_FILE [field=value ...]
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+from lpdiff_jax import entry
+from lpdiff_jax.errors import Preempted, UserError
+from lpdiff_jax.training import checkpoint, loop, parallel
+from tests.training.small_model import small_model
+from tests.training.tiny import tiny_config
+
+
+def main(workdir: str, root: str, examples: str, *fields: str) -> None:
+    values = dict(field.split("=") for field in fields)
+    stop_at = int(values.pop("stop_at", -1))
+    config = tiny_config(root, **{name: json.loads(value) for name, value in values.items()})
+    loop.build_model = checkpoint.build_model = small_model
+    put_batch, taken = parallel.Parallel.put_batch, []
+
+    def noting_put_batch(self, batch):
+        if "valid" not in batch:
+            # One write: a process that is killed leaves whole lines.
+            with open(examples, "a") as file:
+                file.write(json.dumps(batch["index"].tolist()) + "\n")
+            taken.append(1)
+            if len(taken) == stop_at:
+                os.kill(os.getpid(), signal.SIGTERM)
+        return put_batch(self, batch)
+
+    parallel.Parallel.put_batch = noting_put_batch
+    try:
+        loop.train(config, Path(workdir))
+    except UserError as error:
+        entry.fail(str(error))
+    except Preempted as stopped:
+        entry.fail(str(stopped), entry.PREEMPTED)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
