@@ -10,7 +10,7 @@ def enable_compilation_cache() -> Path | None:
     """Turns JAX's persistent compilation cache on; call it before anything is compiled.
 
     The folder is that of the environment variable `LPDIFF_COMPILATION_CACHE` ('off': no cache),
-    else JAX's own `JAX_COMPILATION_CACHE_DIR`, else `lpdiff-jax` in the user's cache folder.
+    else JAX's own `JAX_COMPILATION_CACHE_DIR`, else `lpdiff/compiled` in the user's cache folder.
 
     Returns:
       The folder, or None without a cache.
@@ -32,6 +32,6 @@ def enable_compilation_cache() -> Path | None:
 
 
 def default_folder() -> Path:
-    """`lpdiff-jax/compiled` in the user's cache folder, as the XDG specification has it."""
+    """`lpdiff/compiled` in the user's cache folder, as the XDG specification has it."""
     root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "lpdiff-jax" / "compiled"
+    return Path(root) / "lpdiff" / "compiled"

@@ -16,6 +16,7 @@ from lpdiff_jax.errors import UserError
 # Subcommand -> module of this package; the order is that of `lpdiff --help`.
 COMMANDS = {
     "restore": "restore",
+    "benchmark": "benchmark",
     "synthesize": "synthesize",
     "prepare": "prepare",
     "fetch-weights": "fetch_weights",

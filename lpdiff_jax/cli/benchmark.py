@@ -1,0 +1,47 @@
+"""`lpdiff benchmark`: speed on this machine, with the physical limit beside it."""
+
+import argparse
+
+HELP = "measure how fast plates are restored on this machine, and how fast they could be"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument(
+        "--model", required=True, help="a model, or a configuration file (untrained, as fast)"
+    )
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32], help="plates at a time")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", help="denoiser calls (default: the model's)"
+    )
+    parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the model's)")
+    parser.add_argument("--repeats", type=int, default=20, help="of each measurement (default 20)")
+    parser.add_argument("--profile", action="store_true", help="also say where the time goes")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Measures every batch size at every number of steps."""
+    import dataclasses
+    import json
+
+    from lpdiff_jax import benchmark
+    from lpdiff_jax.compilation_cache import enable_compilation_cache
+    from lpdiff_jax.errors import UserError
+
+    if min([args.repeats, *args.batch, *(args.steps or [])]) < 1:
+        raise UserError("--batch, --steps and --repeats are at least 1")
+    enable_compilation_cache()
+    restorer = benchmark.load(args.model, args.dtype)
+    machine = benchmark.measure_machine((str(restorer.model.denoiser.dtype),))
+    rows = [
+        benchmark.measure(restorer, machine, batch, steps, args.repeats)
+        for steps in args.steps or [restorer.sampler.steps]
+        for batch in args.batch
+    ]
+    shares = benchmark.profile(restorer, args.batch[0], rows[0].steps) if args.profile else []
+    if args.json:
+        result = {"machine": dataclasses.asdict(machine), "profile": shares}
+        print(json.dumps(result | {"rows": [dataclasses.asdict(row) for row in rows]}))
+    else:
+        print(benchmark.as_text(machine, rows, shares))
