@@ -1,5 +1,6 @@
 """What train.py and eval.py share: flags, and errors told without a traceback."""
 
+import errno
 import itertools
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from lpdiff_jax.errors import Preempted, UserError
 # command goes on from there, and a scheduler may tell it from a mistake (2) and a failure (1).
 PREEMPTED = 75
 INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def define_flags() -> None:
@@ -55,6 +57,10 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
             main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
         except (UserError, DataError) as error:
             fail(str(error))
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            fail(f"{error.filename or ''}: {error.strerror}; make room, and run the command again")
         except Preempted as stopped:
             fail(str(stopped), PREEMPTED)
         except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
@@ -16,6 +17,7 @@ from data_pipeline.sources import Source
 from lpdiff_jax.config import differences
 from lpdiff_jax.errors import Preempted, UserError
 from lpdiff_jax.model import LPDiff, Variables, build_model
+from lpdiff_jax.restorer import Restorer
 from lpdiff_jax.training import parallel as par
 from lpdiff_jax.training import workdir as wd
 from lpdiff_jax.training.checkpoint import (
@@ -40,6 +42,7 @@ from lpdiff_jax.training.state import (
     create_state,
     inference_variables,
     init_variables,
+    with_teacher,
 )
 from lpdiff_jax.training.step import make_eval_step, make_train_step
 from lpdiff_jax.training.validation import Validator
@@ -92,16 +95,33 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
         stop = stack.enter_context(par.StopRequest())
         run = Run(config, workdir, model, parallel, *sources, writer, stop)
         print(f"training on {par.describe()}", flush=True)
-        variables: Variables = {}
+        variables = initial_networks(config.init, model) if config.init else {}
         for stage in _unfinished(stages, workdir):
             variables = train_stage(run, stage, variables)
         return variables
 
 
+def initial_networks(source: str, model: LPDiff) -> Variables:
+    """The networks of a trained model that this one begins with.
+
+    Raises:
+      UserError: there is no such model, or its networks have other shapes.
+    """
+    variables = Restorer.load(source).variables
+    expected = jax.eval_shape(model.init, jax.random.key(0))
+    for name, network in variables.items():
+        if jax.tree.map(jnp.shape, network) != jax.tree.map(jnp.shape, expected[name]):
+            raise UserError(
+                f"config.init = {source}: its network {name!r} is not the one that config.model "
+                "describes; start from that model's own configuration"
+            )
+    return variables
+
+
 def _check(config: ConfigDict) -> None:
     """Raises UserError for what a configuration cannot mean."""
     if not config.stages:
-        raise UserError("config.stages is empty; name psi, diffusion, joint, or some of them")
+        raise UserError("config.stages is empty; name psi, diffusion, joint or others")
     for name in config.stages:
         section = config[name]
         par.check_batch_size(f"config.{name}.batch_size", section.batch_size, section.accumulate)
@@ -129,7 +149,8 @@ def train_stage(run: Run, stage: Stage, variables: Variables) -> Variables:
     saved = _resume(run, stage, directory, run.parallel.restore_target(abstract))
     if saved is None:
         fresh = init_variables(run.model, run.config.seed, with_denoiser=stage.uses_denoiser)
-        state = create_state(fresh | variables, stage.trained, make_optimizer(config))
+        start = with_teacher(stage, fresh | variables)
+        state = create_state(start, stage.trained, make_optimizer(config))
     else:
         state = saved.state
         iterator.set_state(saved.record.position)
@@ -262,7 +283,6 @@ def _describe_parameters(run: Run, stage: Stage, state: TrainState) -> None:
     print(f"{stage.name}: trains {count:,} parameters", flush=True)
     table = parameter_overview.get_parameter_overview(state.params)
     run.writer.write_texts(0, {f"{stage.name}/parameters": f"```\n{table}\n```"})
-    (run.workdir / "logs" / f"parameters-{stage.name}.txt").write_text(table + "\n")
 
 
 def _diverged(run: Run, stage: Stage, error: NotFinite) -> UserError:

@@ -18,6 +18,8 @@ Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
 Params = dict[str, Any]
 
+# A stage that distils keeps its frozen teacher under this name, beside the networks.
+TEACHER = "teacher"
 CONDITION_MODES = ("frozen", "detached", "joint", "unsupervised")
 
 
@@ -31,12 +33,14 @@ class Stage:
       loss: (variables, batch, key, train) -> (loss, metrics by name, batch statistics by network);
         losses and metrics are of each sample, [B].
       uses_denoiser: whether the denoiser is part of its state.
+      uses_teacher: whether a frozen copy of the denoiser, as the stage finds it, is too.
     """
 
     name: str
     trained: tuple[str, ...]
     loss: Callable[[Variables, Batch, jax.Array, bool], tuple[jax.Array, Metrics, Params]]
     uses_denoiser: bool = True
+    uses_teacher: bool = False
 
 
 def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
@@ -49,7 +53,11 @@ def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
         return psi_stage(model, config.psi)
     if name in ("diffusion", "joint"):
         return diffusion_stage(name, model, config[name])
-    raise UserError(f"config.stages has {name!r}; allowed: psi, diffusion, joint")
+    if name.startswith("distill"):
+        from lpdiff_jax.training.distillation import distillation_stage
+
+        return distillation_stage(name, model, config[name], config.sampler)
+    raise UserError(f"config.stages has {name!r}; allowed: psi, diffusion, joint, distill...")
 
 
 def psi_stage(model: LPDiff, config: Any) -> Stage:

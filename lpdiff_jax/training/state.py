@@ -9,7 +9,7 @@ import optax
 
 from lpdiff_jax.model import LPDiff, Variables
 from lpdiff_jax.training.optimizer import make_optimizer
-from lpdiff_jax.training.stages import Params, Stage
+from lpdiff_jax.training.stages import TEACHER, Params, Stage
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -41,6 +41,11 @@ def init_variables(model: LPDiff, seed: int, *, with_denoiser: bool = True) -> V
     return init(jax.random.key(seed), with_denoiser=with_denoiser)
 
 
+def with_teacher(stage: Stage, variables: Variables) -> Variables:
+    """Adds the teacher, where a stage needs one: the denoiser as it is now."""
+    return variables | {TEACHER: variables["denoiser"]} if stage.uses_teacher else variables
+
+
 def create_state(
     variables: Variables, trained: tuple[str, ...], optimizer: optax.GradientTransformation
 ) -> TrainState:
@@ -64,7 +69,7 @@ def abstract_state(model: LPDiff, stage: Stage, config: Any) -> TrainState:
 
     def make(key: jax.Array) -> TrainState:
         variables = model.init(key, with_denoiser=stage.uses_denoiser)
-        return create_state(variables, stage.trained, optimizer)
+        return create_state(with_teacher(stage, variables), stage.trained, optimizer)
 
     return jax.eval_shape(make, jax.random.key(0))
 
@@ -79,4 +84,6 @@ def join_variables(params: Params, batch_stats: Params) -> Variables:
 
 def inference_variables(state: TrainState) -> Variables:
     """What a user restores with: the averaged parameters, and the frozen ones."""
-    return join_variables(state.frozen | state.ema, state.batch_stats)
+    networks = state.frozen | state.ema
+    networks.pop(TEACHER, None)
+    return join_variables(networks, state.batch_stats)

@@ -1,0 +1,200 @@
+"""The recipe's choices: what each one changes, and that it does not change what it should not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from configs import compact, lpdiff, quickstart, released
+from lpdiff_jax.errors import UserError
+from lpdiff_jax.model import LPDiff, build_model
+from lpdiff_jax.training.dropout import per_sample_dropout
+from lpdiff_jax.training.losses import by_noise_level, fold_levels, psi_loss
+from lpdiff_jax.training.optimizer import learning_rate, make_optimizer
+from lpdiff_jax.training.stages import make_stage
+from lpdiff_jax.training.state import create_state, init_variables
+from lpdiff_jax.training.step import gradients, make_train_step
+from tests.training.small_model import small_model
+from tests.training.tiny import tiny_config
+
+
+def make_batch(model: LPDiff, size: int = 8, seed: int = 0) -> dict:
+    rng = np.random.default_rng(seed)
+    image = (*model.image_size, 3)
+    return {
+        "frames": rng.integers(0, 256, (size, 2, *image), np.uint8),
+        "frame_mask": np.ones((size, 2), bool),
+        "target": rng.integers(0, 256, (size, *image), np.uint8),
+        "position": np.arange(size),
+    }
+
+
+def stage_gradients(config, name="diffusion", model=None, key=0):
+    """(gradients, metrics) of a stage on one batch, from fresh variables."""
+    model = model or small_model()
+    stage = make_stage(name, model, config)
+    variables = init_variables(model, 0, with_denoiser=stage.uses_denoiser)
+    state = create_state(variables, stage.trained, make_optimizer(config[name]))
+    grads, metrics, _ = gradients(stage, state, make_batch(model), jax.random.key(key))
+    return grads, metrics
+
+
+@pytest.mark.parametrize(
+    "mode, trained, has_psi_loss",
+    [
+        ("frozen", {"denoiser"}, False),
+        ("detached", {"condition", "denoiser"}, True),
+        ("joint", {"condition", "denoiser"}, True),
+        ("unsupervised", {"condition", "denoiser"}, False),
+    ],
+)
+def test_what_reaches_psi(mode, trained, has_psi_loss):
+    config = tiny_config(**{"diffusion.condition": mode})
+    grads, metrics = stage_gradients(config)
+    assert set(grads) == trained
+    assert ("psi_loss" in metrics) == has_psi_loss
+    if has_psi_loss:
+        np.testing.assert_allclose(
+            metrics["loss"], metrics["psi_loss"] + metrics["diffusion_loss"], rtol=1e-6
+        )
+
+
+def test_detached_psi_learns_from_its_own_loss_alone():
+    detached, _ = stage_gradients(tiny_config(**{"diffusion.condition": "detached"}))
+    other_noise, _ = stage_gradients(tiny_config(**{"diffusion.condition": "detached"}), key=1)
+    joint, _ = stage_gradients(tiny_config(**{"diffusion.condition": "joint"}))
+    alone, _ = stage_gradients(tiny_config(), "psi")
+    kernel = lambda grads: np.asarray(grads["condition"]["conv"]["kernel"])  # noqa: E731
+    np.testing.assert_allclose(kernel(detached), kernel(alone), rtol=1e-5)
+    np.testing.assert_allclose(kernel(detached), kernel(other_noise), rtol=1e-5)
+    assert np.abs(kernel(joint) - kernel(alone)).max() > 1e-3
+
+
+def test_shift_tolerance_forgives_a_shift_and_nothing_else():
+    rng = np.random.default_rng(0)
+    target = jnp.asarray(rng.uniform(-1, 1, (2, 16, 32, 3)), jnp.float32)
+    moved = jnp.roll(target, (1, -2), (1, 2))
+    assert psi_loss(moved, target, 0.5, shift=2).max() == 0
+    assert psi_loss(moved, target, 0.5, shift=1).min() > 0.1
+    assert psi_loss(moved, target, 0.5).min() > 0.1
+    brighter = psi_loss(target + 0.25, target, 0.5, shift=2)
+    np.testing.assert_allclose(brighter, 0.25, atol=1e-5)
+
+
+def test_psi_loss_weighs_gradients():
+    target = jnp.zeros((1, 4, 4, 3))
+    stripes = target.at[:, :, ::2].set(1.0)
+    np.testing.assert_allclose(psi_loss(stripes, target, 0.0), 0.5)
+    np.testing.assert_allclose(psi_loss(stripes, target, 0.5), 0.5 + 0.5)
+
+
+def test_losses_by_noise_level_average_to_the_loss():
+    losses, level = jnp.array([1.0, 2.0, 3.0, 6.0]), jnp.array([0.1, 0.2, 0.8, 1.0])
+    means = {name: float(x.mean()) for name, x in by_noise_level(losses, level).items()}
+    assert fold_levels(means) == {"loss_level_0": 1.5, "loss_level_3": 4.5}
+
+
+def test_learning_rate_warms_up_and_decays():
+    rate = learning_rate(
+        tiny_config(**{"psi.steps": 100, "psi.warmup_steps": 10, "psi.learning_rate": 1.0}).psi
+    )
+    values = np.array([rate(step) for step in range(101)])
+    assert values.argmax() == 10 and values[10] == 1 and values[100] < 1e-6
+    assert (np.diff(values[:11]) > 0).all() and (np.diff(values[10:]) < 0).all()
+
+
+def test_clipping_bounds_the_update_and_decay_spares_biases():
+    config = tiny_config(**{"psi.weight_decay": 0.1, "psi.warmup_steps": 0}).psi
+    params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+    optimizer = make_optimizer(config)
+    updates, _ = optimizer.update(
+        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
+    )
+    assert np.abs(updates["bias"]).max() == 0 and np.abs(updates["kernel"]).min() > 0
+    clipped = make_optimizer(tiny_config(**{"psi.clip_norm": 1.0}).psi)
+    huge = jax.tree.map(lambda x: 1e6 * x, params)
+    _, memory = clipped.update(huge, clipped.init(params), params)
+    first_moment = optax.tree.get(memory, "mu")
+    np.testing.assert_allclose(optax.tree.norm(first_moment), 0.1, rtol=1e-5)
+
+
+def test_ema_is_the_weighted_mean_of_the_parameters():
+    config, model = tiny_config(), small_model()
+    stage = make_stage("psi", model, config)
+    optimizer = make_optimizer(config.psi)
+    state = create_state(init_variables(model, 0, with_denoiser=False), stage.trained, optimizer)
+    step = make_train_step(stage, optimizer, seed=0, ema_decay=0.75)
+    after, _ = step(state, make_batch(model), lambda tree: tree)
+    for old, new, mean in zip(
+        *map(jax.tree.leaves, (state.params, after.params, after.ema)), strict=True
+    ):
+        np.testing.assert_allclose(mean, 0.75 * old + 0.25 * new, atol=1e-7)
+
+
+def test_accumulated_gradients_are_those_of_the_large_batch():
+    config, model = tiny_config(**{"diffusion.condition": "joint"}), small_model()
+    stage = make_stage("diffusion", model, config)
+    state = create_state(init_variables(model, 0), stage.trained, make_optimizer(config.diffusion))
+    batch, key = make_batch(model, 8), jax.random.key(3)
+    whole, metrics, _ = gradients(stage, state, batch, key)
+    for parts in (2, 4, 8):
+        summed, part_metrics, _ = gradients(stage, state, batch, key, parts)
+        for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(summed), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+        np.testing.assert_allclose(metrics["loss"], part_metrics["loss"], rtol=1e-6)
+
+
+def test_dropout_belongs_to_the_sample_not_to_its_place_on_a_device():
+    model = small_model()
+    variables = init_variables(model, 0)
+    keys = jax.random.split(jax.random.key(0), 4)
+    image, level = jnp.ones((4, 8, 16, 3)), jnp.full(4, 0.5)
+
+    def output(order):
+        with per_sample_dropout(keys[order]):
+            return model.denoiser.apply(
+                variables["denoiser"], image[order], image[order], level[order], train=True
+            )
+
+    whole = output(np.arange(4))
+    assert np.abs(whole[0] - whole[1]).max() > 0
+    np.testing.assert_array_equal(output(np.array([2])), whole[2:3])
+    np.testing.assert_array_equal(output(np.array([3, 1])), whole[np.array([3, 1])])
+
+
+def test_bfloat16_computes_low_and_keeps_float32():
+    losses = {}
+    for dtype in ("float32", "bfloat16"):
+        config = tiny_config(**{"model.dtype": dtype})
+        model = build_model(config.model)
+        stage = make_stage("diffusion", model, config)
+        optimizer = make_optimizer(config.diffusion)
+        state = create_state(init_variables(model, 0), stage.trained, optimizer)
+        step = jax.jit(make_train_step(stage, optimizer, seed=0, ema_decay=0.9), static_argnums=2)
+        state, metrics = step(state, make_batch(model), _itself)
+        floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+        assert {x.dtype for x in floats} == {jnp.dtype("float32")}
+        losses[dtype] = metrics["loss"]
+        assert losses[dtype].dtype == jnp.float32
+    assert losses["float32"] != losses["bfloat16"]
+    np.testing.assert_allclose(losses["float32"], losses["bfloat16"], rtol=2e-2)
+
+
+def _itself(tree):
+    return tree
+
+
+@pytest.mark.parametrize("config", [lpdiff, compact, quickstart, released])
+def test_every_configuration_describes_stages_that_can_be_built(config):
+    config = config.get_config()
+    model = build_model(config.model)
+    for name in config.stages:
+        stage = make_stage(name, model, config)
+        assert set(stage.trained) <= {"condition", "denoiser"}
+
+
+def test_an_unknown_choice_names_those_there_are():
+    for field in ("condition", "levels", "weighting"):
+        with pytest.raises(UserError, match=r"config\.diffusion.*allowed"):
+            make_stage("diffusion", small_model(), tiny_config(**{f"diffusion.{field}": "x"}))

@@ -1,0 +1,303 @@
+"""A run that is killed, stopped or damaged goes on as if nothing had happened, or says what did."""
+
+import json
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from lpdiff_jax.errors import Preempted, UserError
+from lpdiff_jax.training import checkpoint, loop, parallel, writer
+from lpdiff_jax.training.checkpoint import Checkpointer, saved_steps, stage_directory
+from tests.training.small_model import small_model
+from tests.training.tiny import ROOT, environment, tiny_config
+
+STEPS = {
+    "psi.steps": 6,
+    "diffusion.steps": 14,
+    "checkpoint_every": 2,
+    "validate_every": 4,
+    "sheet_plates": 0,
+}
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Training in this process uses the smallest model."""
+    monkeypatch.setattr(loop, "build_model", small_model)
+    monkeypatch.setattr(checkpoint, "build_model", small_model)
+
+
+def arrays_of(variables) -> dict[str, np.ndarray]:
+    leaves = jax.tree_util.tree_leaves_with_path(variables)
+    return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+
+
+def final_state(workdir, stage="diffusion") -> dict[str, bytes]:
+    """The newest checkpoint's checksums and record."""
+    directory = stage_directory(workdir, stage)
+    path = directory / str(saved_steps(directory)[0]) / "record" / "metadata"
+    return json.loads(path.read_text())
+
+
+def start(workdir, plates, examples, devices=1, **fields) -> subprocess.Popen:
+    words = [f"{name}={json.dumps(value)}" for name, value in (STEPS | fields).items()]
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.training.run_small", workdir, plates, examples, *words],
+        cwd=ROOT, env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str]:
+    output, errors = process.communicate(timeout=600)
+    return process.returncode, output + errors
+
+
+def kill_and_compare(plates, tmp_path, kills: int) -> None:
+    """Kills a run at random moments, saves included, and compares it with one left alone."""
+    alone, killed = tmp_path / "alone", tmp_path / "killed"
+    whole, parts = tmp_path / "whole.txt", tmp_path / "parts.txt"
+    status, output = finish(start(alone, plates, whole))
+    assert status == 0, output
+    expected = final_state(alone)
+    rng = random.Random(kills)
+    for _ in range(kills):
+        process = start(killed, plates, parts)
+        # Counted from the first line of progress on, when steps and saves begin.
+        for line in process.stdout:
+            if "training on" in line:
+                break
+        time.sleep(rng.uniform(0.1, 4.0))
+        process.kill()
+        finish(process)
+    status, output = finish(start(killed, plates, parts))
+    assert status == 0, output
+    assert final_state(killed) == expected
+    # What a step took is the same whenever it was taken; a killed run took some steps twice.
+    steps = whole.read_text().splitlines()
+    assert set(parts.read_text().splitlines()) == set(steps)
+    assert parts.read_text().splitlines()[-1] == steps[-1]
+
+
+def test_killed_once_and_resumed_is_the_same_to_the_bit(plates, tmp_path):
+    kill_and_compare(plates, tmp_path, 1)
+
+
+@pytest.mark.slow
+def test_killed_ten_times_and_resumed_is_the_same_to_the_bit(plates, tmp_path):
+    kill_and_compare(plates, tmp_path, 10)
+
+
+def test_sigterm_saves_within_a_step_and_exits_with_its_status(plates, tmp_path):
+    status, output = finish(start(tmp_path, plates, tmp_path / "x", stop_at=9))
+    assert status == 75, output
+    assert "diffusion: stopped at step 3, which is saved" in output
+    assert saved_steps(stage_directory(tmp_path, "diffusion"))[0] == 3
+
+
+def test_stopped_in_this_process_and_resumed_is_the_same(small, plates, tmp_path, monkeypatch):
+    config = tiny_config(plates, **STEPS)
+    expected = arrays_of(loop.train(config, tmp_path / "alone"))
+    answers = iter([False] * 10 + [True])
+    monkeypatch.setattr(parallel.StopRequest, "received", lambda self: next(answers, False))
+    with pytest.raises(Preempted):
+        loop.train(config, tmp_path / "stopped")
+    found = arrays_of(loop.train(config, tmp_path / "stopped"))
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_what_is_saved_is_the_state_of_that_step(small, plates, tmp_path, monkeypatch):
+    """Though the step donates its buffers while the save goes on in the background."""
+    seen = {}
+    save = Checkpointer.save
+
+    def noting_save(self, step, state, *rest):
+        seen[step] = {name: x.copy() for name, x in arrays_of(state).items()}
+        save(self, step, state, *rest)
+
+    monkeypatch.setattr(Checkpointer, "save", noting_save)
+    config = tiny_config(plates, **STEPS | {"stages": ("psi",), "checkpoint_every": 1, "keep": 9})
+    loop.train(config, tmp_path)
+    stage = loop.make_stage("psi", small_model(), config)
+    target = parallel.Parallel("pmap").restore_target(
+        loop.abstract_state(small_model(), stage, config.psi)
+    )
+    directory = stage_directory(tmp_path, "psi")
+    for step in saved_steps(directory):
+        saved, _ = checkpoint.read_newest(directory, target, [step])
+        found = arrays_of(saved.state)
+        assert all(np.array_equal(found[name], seen[step][name]) for name in found)
+    assert len(seen) == 6
+
+
+def test_a_finished_run_does_nothing_when_run_again(small, plates, tmp_path, capsys):
+    config = tiny_config(plates, **STEPS)
+    first = arrays_of(loop.train(config, tmp_path))
+    before = sorted((tmp_path / "checkpoints").rglob("*"))
+    second = arrays_of(loop.train(config, tmp_path))
+    assert "diffusion: resumed at step 14 of 14" in capsys.readouterr().out
+    assert sorted((tmp_path / "checkpoints").rglob("*")) == before
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="module")
+def trained(plates, tmp_path_factory):
+    """A finished run of the smallest model; copy it before changing it."""
+    workdir = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "build_model", small_model)
+        loop.train(tiny_config(plates, **STEPS), workdir)
+    return workdir
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "copied")
+
+
+def flip(path, rng, count=64) -> None:
+    """Turns bits of so many bytes of a file."""
+    content = bytearray(path.read_bytes())
+    for _ in range(count):
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    path.write_bytes(content)
+
+
+# Orbax leaves coroutines behind when a checkpoint that it reads is damaged.
+leaves_coroutines = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@leaves_coroutines
+def test_any_damage_to_the_newest_checkpoint_is_noticed(small, plates, copied, tmp_path):
+    directory = stage_directory(copied, "diffusion")
+    newest = directory / "14"
+    config = tiny_config(plates, **STEPS)
+    stage = loop.make_stage("diffusion", small_model(), config)
+    target = parallel.Parallel("pmap").restore_target(
+        loop.abstract_state(small_model(), stage, config.diffusion)
+    )
+    whole, _ = checkpoint.read_newest(directory, target)
+    files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size]
+    for i, path in enumerate(files):
+        for count in (64, 1):
+            original = path.read_bytes()
+            flip(path, random.Random(i), count)
+            saved, damaged = checkpoint.read_newest(directory, target)
+            path.write_bytes(original)
+            if 14 in damaged:
+                assert int(saved.state.step) == 12
+            else:  # Only where the bytes decide nothing.
+                assert saved.record == whole.record, path
+                assert checkpoint.checksums(saved.state) == checkpoint.checksums(whole.state), path
+
+
+@leaves_coroutines
+def test_a_damaged_checkpoint_is_named_and_the_one_before_used(small, plates, copied, capsys):
+    directory = stage_directory(copied, "diffusion")
+    expected = final_state(copied)
+    for path in (directory / "14" / "state").rglob("*"):
+        if path.is_file() and path.stat().st_size > 2000:
+            flip(path, random.Random(0))
+    (directory / "99").mkdir()  # as a person might
+    loop.train(tiny_config(plates, **STEPS), copied)
+    printed = capsys.readouterr().out
+    assert f"{directory / '14'}: damaged" in printed and f"{directory / '99'}: damaged" in printed
+    assert "diffusion: resumed at step 12 of 14" in printed
+    assert (copied / "checkpoints" / "damaged" / "diffusion-14").is_dir()
+    assert final_state(copied) == expected
+
+
+@leaves_coroutines
+def test_a_stage_whose_checkpoints_are_all_damaged_is_not_begun_anew(small, plates, copied):
+    directory = stage_directory(copied, "diffusion")
+    for step in saved_steps(directory):
+        (directory / str(step) / "record" / "metadata").write_text("{")
+    with pytest.raises(UserError, match="none of its checkpoints can be read"):
+        loop.train(tiny_config(plates, **STEPS), copied)
+
+
+def test_what_differs_from_the_checkpoint_is_shown(small, plates, copied, capsys):
+    config = tiny_config(plates, **STEPS, **{"diffusion.clip_norm": 0.0, "log_every": 5})
+    loop.train(config, copied)
+    printed = capsys.readouterr().out
+    assert "changed since this checkpoint: diffusion.clip_norm: 1.0 -> 0.0" in printed
+    assert "changed since this checkpoint: log_every: 2 -> 5" in printed
+
+
+def test_resumes_on_fewer_devices(plates, tmp_path):
+    """8 -> 4 -> 1 devices; the examples and, to rounding, the parameters are those of one."""
+    examples, again = tmp_path / "x", tmp_path / "y"
+    status, output = finish(start(tmp_path / "one", plates, again))
+    assert status == 0, output
+    for devices, stop in ((8, 9), (4, 5), (1, -1)):
+        process = start(tmp_path / "run", plates, examples, devices, stop_at=stop)
+        status, output = finish(process)
+        assert status == (0 if stop < 0 else 75), output
+    lines = list(dict.fromkeys(examples.read_text().splitlines()))
+    assert lines == list(dict.fromkeys(again.read_text().splitlines()))
+    loaded = [load_arrays(tmp_path / name, plates) for name in ("one", "run")]
+    for name in loaded[0]:
+        np.testing.assert_allclose(loaded[0][name], loaded[1][name], atol=1e-5, err_msg=name)
+
+
+def load_arrays(workdir, plates) -> dict[str, np.ndarray]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoint, "build_model", small_model)
+        return arrays_of(checkpoint.load_for_inference(workdir)[2])
+
+
+def test_another_number_of_processes_is_told(small, plates, copied, capsys, monkeypatch):
+    save_as_four(copied)
+    loop.train(tiny_config(plates, **STEPS), copied)
+    assert "4 processes saved it, 1 go on: the order of the examples" in capsys.readouterr().out
+
+
+def save_as_four(workdir) -> None:
+    """Rewrites the newest record as if four processes had saved it."""
+    directory = stage_directory(workdir, "diffusion")
+    path = directory / str(saved_steps(directory)[0]) / "record" / "metadata"
+    content = json.loads(path.read_text())
+    content["record"]["process_count"] = 4
+    del content["sha256"]
+    content["sha256"] = checkpoint._json_digest(content)
+    path.write_text(json.dumps(content))
+
+
+@leaves_coroutines
+def test_inference_uses_an_older_checkpoint_and_says_so(copied, plates, caplog, monkeypatch):
+    directory = stage_directory(copied, "diffusion")
+    (directory / "14" / "record" / "metadata").write_text("{")
+    load_arrays(copied, plates)
+    assert "14: damaged" in caplog.text and "older checkpoint is used" in caplog.text
+    assert load_arrays(directory / "12", plates)  # one checkpoint, chosen by its path
+    with pytest.raises(UserError, match="damaged"):
+        load_arrays(directory / "14", plates)
+
+
+def test_a_save_that_fails_is_an_error(small, plates, tmp_path, monkeypatch):
+    """Files may not grow beyond 4 kB, as on a disk that is full."""
+    monkeypatch.setattr(loop, "make_writer", lambda directory: writer.SilentWriter())
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(UserError, match=r"checkpoint could not be written .*File too large"):
+            loop.train(tiny_config(plates, **STEPS), tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_too_little_room_is_told_at_the_start(small, plates, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(UserError, match="make room or choose another --workdir"):
+        loop.train(tiny_config(plates, **STEPS), tmp_path / "run")
