@@ -13,6 +13,9 @@ from lpdiff_jax import entry
 entry.define_flags()
 entry.define_process_flags()
 _DATA = flags.DEFINE_string("data", None, "MDLP tree or shards; default: the run's own.")
+_MODEL = flags.DEFINE_string(
+    "model", None, "Default: WORKDIR; or a model directory, a ..._gen.pth, or none (no model)."
+)
 _SPLIT = flags.DEFINE_string("split", "val", "Split that is judged.")
 _OUTPUT = flags.DEFINE_string("output", None, "Where the report goes; default: WORKDIR/eval.")
 _LIMIT = flags.DEFINE_integer(
@@ -44,6 +47,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     evaluate_run(
         config,
         workdir,
+        model=_MODEL.value,
         data=_DATA.value,
         split=_SPLIT.value,
         output=_OUTPUT.value,

@@ -19,9 +19,11 @@ COMMANDS = {
     "benchmark": "benchmark",
     "synthesize": "synthesize",
     "prepare": "prepare",
+    "label": "label",
     "fetch-weights": "fetch_weights",
     "import-torch": "import_torch",
     "export-torch": "export_torch",
+    "export": "export",
 }
 
 

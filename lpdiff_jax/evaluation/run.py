@@ -13,11 +13,14 @@ from lpdiff_jax.evaluation.tables import Report, format_table
 from lpdiff_jax.restorer import Restorer
 from lpdiff_jax.training import parallel
 
+NO_MODEL = "none"
+
 
 def evaluate_run(
     config: ConfigDict,
     workdir: Path,
     *,
+    model: str | None = None,
     data: str | Path | None = None,
     split: str = "val",
     output: str | Path | None = None,
@@ -30,6 +33,7 @@ def evaluate_run(
     Args:
       config: the run's configuration.
       workdir: its directory.
+      model: what `Restorer.load` takes, or "none" for the rows without a model; default: workdir.
       data: MDLP tree or shards; default: the run's own.
       split: the split that is judged.
       output: where the report goes; default: `workdir/eval`.
@@ -46,7 +50,7 @@ def evaluate_run(
     root = Path(data or trained_on)
     chosen = {"max_frames": config.data.num_frames} | config.eval.to_dict() | options
     report = evaluate(
-        Restorer.load(workdir),
+        None if model == NO_MODEL else Restorer.load(model or workdir),
         open_source(root, split),
         output,
         judges=judges or load_judges((READER,)),

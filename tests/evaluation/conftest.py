@@ -20,16 +20,22 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Path:
+def groups() -> int:
+    """How many groups `tree` has."""
+    return GROUPS
+
+
+@pytest.fixture
+def tree(tmp_path: Path, groups: int) -> Path:
     """Group k has 1 + k % 3 frames; its ground truth is of grey level 10 k, its text is k."""
     root = tmp_path / "mdlp"
     generator = np.random.default_rng(0)
-    for k in range(GROUPS):
+    for k in range(groups):
         for frame in range(1 + k % 3):
             noise = generator.integers(0, 255, (10, 20, 3), np.uint8)
             write_image(root / f"val/inputs/{k:02d}/img_{frame}.png", noise)
         write_image(root / f"val/gt/{k:02d}/img_9.png", np.full((20, 40, 3), 10 * k, np.uint8))
-    (root / "labels.json").write_text(json.dumps({f"{k:02d}": f"京A{k}" for k in range(GROUPS)}))
+    (root / "labels.json").write_text(json.dumps({f"{k:02d}": f"京A{k}" for k in range(groups)}))
     return root
 
 

@@ -1,0 +1,99 @@
+"""Each plate counts exactly once: on one device, on eight, and on two processes of two."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.sources import open_source
+from lpdiff_jax.evaluation.evaluate import evaluate
+from lpdiff_jax.evaluation.judges import Judges
+
+GROUPS = 11
+PROGRAM = Path(__file__).parent / "evaluate_tree.py"
+
+
+@pytest.fixture
+def groups():
+    return GROUPS
+
+
+def start(root, out, devices, *arguments):
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(PROGRAM), str(root), str(out), *map(str, arguments)]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def finish(*processes):
+    for process in processes:
+        _, errors = process.communicate(timeout=240)
+        assert process.returncode == 0, errors[-3000:]
+
+
+def read(out):
+    report = json.loads((out / "report.json").read_text())
+    del report["seconds"]
+    records = [json.loads(line) for line in (out / "records.jsonl").read_text().splitlines()]
+    return report, records
+
+
+def flat(node, path=""):
+    """{path: number or text} of nested data."""
+    if isinstance(node, dict | list | tuple):
+        items = node.items() if isinstance(node, dict) else enumerate(node)
+        return {k: v for key, value in items for k, v in flat(value, f"{path}/{key}").items()}
+    return {path: node}
+
+
+def assert_alike(found, expected):
+    """The same, but for the last digits of sums over batches of another size."""
+    assert found.keys() == expected.keys()
+    for place, value in expected.items():
+        close = pytest.approx(value, rel=1e-5, abs=1e-6) if isinstance(value, float) else value
+        assert found[place] == close, place
+
+
+def test_one_device_eight_and_two_processes(tree, tmp_path):
+    runs = {name: tmp_path / name for name in ("one", "eight", "several")}
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    finish(start(tree, runs["one"], 1), start(tree, runs["eight"], 8))
+    finish(*(start(tree, runs["several"], 2, port, 2, i) for i in range(2)))
+    report, records = read(runs["one"])
+    assert report["plates"] == GROUPS
+    assert [record["position"] for record in records] == list(range(GROUPS))
+    assert report["rows"]["restored"]["figures"]["fid"]["count"] == GROUPS
+    for name in ("eight", "several"):
+        assert_alike(flat(read(runs[name])), flat((report, records)))
+        assert not (runs[name] / "parts").exists()
+
+
+def test_what_was_computed_before_a_crash_is_kept(tree, tmp_path, grey_reader):
+    class Fails:
+        image_size = (24, 48)
+
+        def __init__(self):
+            self.calls = 0
+
+        def condition(self, frames, mask=None):
+            self.calls += 1
+            if self.calls > 2:
+                raise RuntimeError("out of memory")
+            return frames[:, 0]
+
+        def restore(self, frames, mask=None, *, samples=1, **_):
+            return frames[:, :1]
+
+    from lpdiff_jax.evaluation.evaluate import Options
+
+    options = Options(image_size=(24, 48), batch_size=4)
+    source = open_source(tree, "val")
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluate(Fails(), source, tmp_path, judges=Judges(grey_reader), options=options)
+    kept = (tmp_path / "parts/records-0.jsonl").read_text().splitlines()
+    assert [json.loads(line)["name"] for line in kept] == [f"{k:02d}" for k in range(8)]
