@@ -177,6 +177,13 @@ class Restorer:
         )
         return plates.reshape(len(psi), samples, *plates.shape[1:])
 
+    def compiled_sampler(self, batch: int, steps: int | None = None) -> Any:
+        """JAX's compiled object behind `sample` of one part of `batch` plates, to inspect."""
+        psi = jax.ShapeDtypeStruct((batch, *self.image_size, 3), jnp.float32)
+        number = jax.ShapeDtypeStruct((batch,), jnp.uint32)
+        chosen = self._choose(None, steps)
+        return self._sample.lower(self.variables, psi, number, number, sampler=chosen).compile()
+
     def _choose(self, sampler: str | Sampler | None, steps: int | None) -> Sampler:
         """The sampler asked for; what is left open is the model's own."""
         chosen = sampler if isinstance(sampler, Sampler) else self.sampler
