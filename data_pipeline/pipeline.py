@@ -116,7 +116,7 @@ def train_dataset(
     Args:
       source: the examples.
       image_size: (H, W).
-      num_frames: N; see `Load` for groups with more or fewer.
+      num_frames: N; see `Loader` for groups with more or fewer.
       global_batch_size: examples a step over all processes; a multiple of `process_count`.
       seed: of shuffling and augmentation.
       process_index: this process, 0-based.
@@ -130,11 +130,13 @@ def train_dataset(
       has `get_state` and `set_state`.
 
     Raises:
-      DataError: when the batch cannot be divided, or the source is empty.
+      DataError: when the batch cannot be divided, the source is empty, or the seed out of range.
     """
     batch_size = _local_batch_size(global_batch_size, process_count)
     if not len(source):
         raise DataError("the training source has no examples")
+    if not 0 <= seed < 2**32:
+        raise DataError(f"seed {seed}: must be in 0..{2**32 - 1}")
     # Shuffled anew each epoch.
     keys = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     keys = keys.random_map(_with_seed).batch(batch_size, drop_remainder=True)

@@ -191,6 +191,8 @@ def test_batches_that_cannot_be_divided(source):
         train(source, global_batch_size=6, process_count=4)
     with pytest.raises(DataError, match="no examples"):
         train([])
+    with pytest.raises(DataError, match="seed -1: must be in"):
+        train(source, seed=-1)
 
 
 @pytest.mark.parametrize("count, batch_size", [(1, 4), (2, 4), (4, 8)])
