@@ -25,7 +25,7 @@ from data_pipeline.synthetic.texts import sample_text
 CELL = (152, 64)
 EFFECTS: dict[str, tuple[dict[str, float], ...]] = {
     "distance": tuple({"far_width": w} for w in (45, 35, 27, 20)),
-    "defocus": tuple({"focus": f} for f in (4.5, 2.0, 1.4, 1.1)),
+    "defocus": tuple({"focus": f, "f_number": 1.6} for f in (3.0, 1.8, 1.3, 1.05)),
     "aberration": tuple({"aberration": a} for a in (0.2, 0.6, 1.0, 1.5)),
     "motion blur": tuple({"vibration": 60.0, "exposure_time": t} for t in (1e-3, 3e-3, 6e-3, 9e-3)),
     "haze": tuple({"extinction": e} for e in (0, 3, 8, 16)),

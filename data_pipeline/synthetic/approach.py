@@ -34,7 +34,9 @@ class Approach:
     speed: float
 
     def project(self, points: np.ndarray, distance: float) -> np.ndarray:
-        """Projects points of the plate's plane: the pinhole camera.
+        """Projects points of the plate's plane.
+
+        The pinhole camera: Hartley and Zisserman, "Multiple view geometry", 2004, chapter 6.
 
         Args:
           points: [N, 2] metres from the plate's centre, x to the right, y down.

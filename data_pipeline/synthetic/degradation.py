@@ -20,6 +20,8 @@ Range = tuple[float, float]
 # traffic camera that records at half its resolution.
 PIXEL = 3.45
 _BINNING = 2
+# Detectors take the dark strip under a plate for its edge: (left, top), (right, bottom), pixels.
+_UNDERCUT = np.array([[0.0, 0.2], [0.0, 0.6]])
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,11 @@ class CameraModel(Generic[T]):
       lean: roll of the camera, degrees.
       speed: of the car, metres a second.
       interval: between far frames, seconds.
-      slack: surplus of the detector's box over the plate on the left and on the right, pixels of
-        the picture; above and below half a pixel more.
+      slack: surplus of the detector's box over the plate, pixels of the picture, each side.
       exposure_time: seconds.
       row_time: of the rolling shutter, seconds a row.
-      vibration: of the camera on its pole, milliradians a second, root mean square in x; a quarter
-        of it in y, for a pole sways and twists more than it nods.
+      vibration: of the camera on its pole, milliradians a second at the peak, in x; a quarter of it
+        in y, for a pole sways and twists more than it nods.
       f_number: of the lens.
       focus: focused distance over the ground truth's distance.
       aberration: spread of the lens beyond diffraction, pixels.
@@ -120,9 +121,9 @@ class CameraModel(Generic[T]):
 
 
 REAL_LIKE: CameraModel[Range] = CameraModel(
-    far_width=(25.0, 33.0),
+    far_width=(26.0, 33.0),
     near_width=(130.0, 140.0),
-    stored_width=(40.0, 44.0),
+    stored_width=(39.0, 43.0),
     focal=(25.0, 50.0),
     height=(4.5, 6.5),
     lateral=(-3.0, 3.0),
@@ -131,37 +132,37 @@ REAL_LIKE: CameraModel[Range] = CameraModel(
     lean=(-1.0, 1.0),
     speed=(3.0, 17.0),
     interval=(0.04, 0.2),
-    slack=(0.0, 1.0),
-    exposure_time=(0.0005, 0.002),
+    slack=(-0.1, 0.8),
+    exposure_time=(0.0005, 0.004),
     row_time=(5e-6, 20e-6),
-    vibration=(40.0, 140.0),
+    vibration=(65.0, 95.0),
     f_number=(2.0, 5.6),
-    focus=(1.1, 1.6),
-    aberration=(0.15, 0.4),
-    extinction=(0.0, 1.2),
-    airlight=(0.4, 0.9),
+    focus=(1.1, 1.2),
+    aberration=(0.3, 0.5),
+    extinction=(0.0, 1.0),
+    airlight=(0.7, 0.9),
     rain=(-150.0, 12.0),
     glare=(-9.0, 0.8),
     night=(-30.0, 3.0),
-    unevenness=(0.0, 0.25),
+    unevenness=(0.1, 0.4),
     wear=(0.0, 0.3),
     dirt=(-0.6, 0.3),
     occlusion=(-4.0, 0.08),
-    gain=(-1.0, 0.4),
+    gain=(-1.25, 0.0),
     near_gain=(-1.0, 0.4),
     flicker=(0.0, 0.1),
-    tint=(0.0, 0.1),
-    electrons=(3.3, 4.0),
+    tint=(0.0, 0.11),
+    electrons=(3.0, 3.5),
     read_noise=(2.0, 8.0),
-    luma_denoise=(0.5, 1.0),
-    chroma_denoise=(0.8, 1.6),
-    contrast=(0.0, 0.4),
-    saturation=(0.9, 1.4),
-    sharpen=(2.5, 5.0),
-    radius=(0.8, 1.3),
-    overshoot=(0.2, 0.4),
-    qp=(18.0, 27.0),
-    quality=(88.0, 97.0),
+    luma_denoise=(0.45, 0.65),
+    chroma_denoise=(0.4, 1.4),
+    contrast=(0.2, 0.3),
+    saturation=(1.1, 1.85),
+    sharpen=(3.1, 3.8),
+    radius=(0.85, 1.4),
+    overshoot=(0.12, 0.45),
+    qp=(18.0, 25.0),
+    quality=(92.0, 97.0),
 )
 MILD = dataclasses.replace(
     REAL_LIKE,
@@ -186,19 +187,19 @@ MILD = dataclasses.replace(
 )
 SEVERE = dataclasses.replace(
     REAL_LIKE,
-    far_width=(15.0, 22.0),
-    vibration=(30.0, 150.0),
-    exposure_time=(0.001, 0.006),
-    extinction=(1.0, 10.0),
+    far_width=(18.0, 25.0),
+    vibration=(60.0, 130.0),
+    exposure_time=(0.001, 0.005),
+    extinction=(0.5, 4.0),
     rain=(-40.0, 40.0),
     glare=(-3.0, 1.5),
     night=(-8.0, 4.0),
     wear=(0.0, 0.7),
     dirt=(-0.4, 0.6),
     occlusion=(-1.0, 0.12),
-    gain=(-1.8, 0.8),
-    electrons=(2.2, 3.2),
-    qp=(28.0, 38.0),
+    gain=(-1.8, 0.5),
+    electrons=(2.6, 3.2),
+    qp=(25.0, 34.0),
     quality=(40.0, 80.0),
 )
 PRESETS = {"real-like": REAL_LIKE, "mild": MILD, "severe": SEVERE}
@@ -258,7 +259,9 @@ def look(
         image = photograph(scene, view, model, _gains(gain, tint), rng)
         image = codec.enlarge(codec.video(image, model.qp, rng), view.stored)
         frames.append(codec.jpeg(image, round(model.quality), rng))
-    target = photograph(scene, near, model, _gains(model.near_gain, 0.5 * tint), rng)
+    # The ground truth is the frame that was chosen for being clear: four times the light.
+    clear = dataclasses.replace(model, electrons=model.electrons + 0.6)
+    target = photograph(scene, near, clear, _gains(model.near_gain, 0.5 * tint), rng)
     return frames, codec.jpeg(target, 95, rng)
 
 
@@ -312,10 +315,12 @@ def _view(
 ) -> View:
     """Projects the plate at a distance and cuts the detector's box around it."""
     half = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * np.array(size) / 2
-    shake = rng.normal(0.0, 1e-3, 2) * (1.0, 0.25) * model.vibration * approach.focal
+    # A pole swings as a sine does: the shutter opens at any phase of it.
+    swing = np.cos(rng.uniform(0.0, 2.0 * np.pi, 2)) * (1.0, 0.25)
+    shake = swing * model.vibration * 1e-3 * approach.focal
     velocity = approach.velocity(distance) + shake
     corners = skew(approach.project(half, distance), velocity, model.row_time)
-    slack = np.maximum(model.slack + rng.normal((0.0, 0.5), 0.3, (2, 2)), -0.5)
+    slack = np.maximum(model.slack + _UNDERCUT + rng.normal(0.0, 0.3, (2, 2)), -0.5)
     low, high = corners.min(axis=0) - slack[0], corners.max(axis=0) + slack[1]
     shape = np.maximum(np.round(high - low).astype(int), 8)
     motion = velocity * model.exposure_time

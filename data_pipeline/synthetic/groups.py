@@ -1,12 +1,13 @@
 """Synthetic groups: a few far frames and a near ground truth of one plate, in memory or on disk."""
 
+import contextlib
 import functools
 import json
 import multiprocessing
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -19,7 +20,11 @@ from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import PlateStyle, load_style, style_names
 from data_pipeline.synthetic.texts import matches, sample_text
 
-_JPEG_QUALITY = 95
+# Nearly lossless: the camera's own compression is part of the picture already.
+_JPEG = [
+    cv2.IMWRITE_JPEG_QUALITY, 98,
+    cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
+]  # fmt: skip
 _CHUNK = 32
 
 
@@ -102,10 +107,11 @@ def synthesize(
     labels: dict[str, str] = {}
     partial.mkdir(parents=True)
     try:
-        for part in _map(write, chunks, workers):
-            labels |= part
-            if progress:
-                progress(len(labels))
+        with contextlib.closing(_map(write, chunks, workers)) as parts:
+            for part in parts:
+                labels |= part
+                if progress:
+                    progress(len(labels))
         _add_labels(Path(root) / "labels.json", labels)
         partial.rename(target)
     finally:
@@ -136,7 +142,9 @@ def _check(
         )
 
 
-def _map(write: Callable, chunks: list[range], workers: int) -> Iterator[dict[str, str]]:
+def _map(
+    write: Callable, chunks: list[range], workers: int
+) -> Generator[dict[str, str], None, None]:
     """Maps over the chunks in order, in this process or in several."""
     if workers == 1:
         yield from map(write, chunks)
@@ -146,7 +154,10 @@ def _map(write: Callable, chunks: list[range], workers: int) -> Iterator[dict[st
     with ProcessPoolExecutor(
         workers, context, initializer=cv2.setNumThreads, initargs=(1,)
     ) as pool:
-        yield from pool.map(write, chunks)
+        try:
+            yield from pool.map(write, chunks)
+        finally:
+            pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, start no further chunk
 
 
 def _write_chunk(
@@ -167,8 +178,7 @@ def _write_chunk(
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:
-    flags = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], flags)[1].tobytes())
+    path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].tobytes())
 
 
 def _add_labels(path: Path, labels: dict[str, str]) -> None:

@@ -25,6 +25,9 @@ def diffraction(f_number: float, pixel: float, wavelength: float = 0.55) -> floa
 def defocus(distance: float, focus: float, focal: float, f_number: float, pixel: float) -> float:
     """Returns the diameter of the circle of confusion, in pixels (thin lens).
 
+    Hecht, "Optics", chapter 5. A traffic lens of 25 to 50 mm, focused at 20 to 50 m, leaves a plate
+    at four times that distance a disc of 0.5 to 3 pixels.
+
     Args:
       distance: of the plate, metres.
       focus: distance at which the lens is focused, metres.
@@ -45,8 +48,8 @@ def point_spread(disc: float, motion: tuple[float, float], scale: int) -> np.nda
     SIGGRAPH 1983).
 
     Args:
-      disc: diameter, pixels.
-      motion: displacement (x, y) during the exposure, pixels.
+      disc: diameter, pixels; 0 to 3 on roadside cameras that are focused nearer than the frame.
+      motion: displacement (x, y) during the exposure, pixels; 0 to 3 at 1/500 s.
       scale: samples a pixel.
     """
     reach = disc * scale / 2 + max(abs(v) for v in motion) * scale / 2

@@ -42,7 +42,7 @@ def draw_plate(text: str, style: PlateStyle, pixels_per_mm: float = 1.0) -> np.n
     if not matches(style, text):
         patterns = ", ".join(style.patterns)
         raise DataError(f"{text!r} is no {style.name} plate; its patterns are {patterns}")
-    ground, frame = _blank(_key(style), pixels_per_mm)
+    ground, frame = _blank(style, pixels_per_mm)
     plate, height = ground.copy(), frame.copy()
     for character, box in zip(text, style.boxes, strict=True):
         colour = style.colours.get(character, style.foreground)
@@ -101,7 +101,8 @@ def glyph(character: str, width: int, height: int, bar: bool = False) -> np.ndar
 def _ink(character: str) -> np.ndarray:
     """Returns a glyph cropped to its ink, strokes evened, float32 in 0..1."""
     font = _font()
-    if font.getmask(character).getbbox() is None:
+    missing = bytes(font.getmask("\uffff"))
+    if bytes(font.getmask(character)) == missing or not character.isprintable():
         raise DataError(f"{character!r}: the plate font has no such character")
     canvas = Image.new("L", (_FONT_SIZE * 2, _FONT_SIZE * 2))
     ImageDraw.Draw(canvas).text((_FONT_SIZE // 2, 0), character, font=font, fill=255)
@@ -119,27 +120,13 @@ def _font() -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(FONT), _FONT_SIZE)
 
 
-class _key:
-    """A style as a cache key: its dictionaries have no hash, its identity does."""
-
-    def __init__(self, style: PlateStyle) -> None:
-        self.style = style
-
-    def __hash__(self) -> int:
-        return id(self.style)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _key) and other.style is self.style
-
-
 @functools.lru_cache(maxsize=64)
-def _blank(key: _key, pixels_per_mm: float) -> tuple[np.ndarray, np.ndarray]:
+def _blank(style: PlateStyle, pixels_per_mm: float) -> tuple[np.ndarray, np.ndarray]:
     """Draws what all plates of a style share: ground, frame line, marks.
 
     Returns:
       uint8 RGBA [H, W, 4], and the frame line's coverage, float32 [H, W] in 0..1.
     """
-    style = key.style
     width, height = (round(v * pixels_per_mm) for v in style.size)
     top, bottom = (np.asarray(_rgb(colour), np.float32) for colour in style.background)
     ramp = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None, None]

@@ -20,7 +20,7 @@ _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 _SHAPES = ("disc", "ring", "rectangle", "text", "stars")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity, so that drawings can be cached
 class PlateStyle:
     """One kind of plate; lengths in millimetres from the plate's upper left corner.
 

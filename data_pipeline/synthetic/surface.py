@@ -7,7 +7,7 @@ RGB [H + 2 m, W + 2 m, 3] with m = `MARGIN` millimetres of car around the plate.
 import cv2
 import numpy as np
 
-MARGIN = 80
+MARGIN = 60
 TO_LINEAR = ((np.arange(256) / 255.0) ** 2.2).astype(np.float32)
 # sRGB of body paints and their shares of cars made in Asia (BASF colour report 2022, rounded).
 _PAINTS = np.array(
@@ -79,7 +79,7 @@ def bolt(plate: np.ndarray, centres: tuple, rng: np.random.Generator) -> np.ndar
 
 
 def occlude(scene: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Puts a dark bar (a tow hook, a strap, a twig) in front of the plate.
+    """Puts a dark bar (a tow hook, a strap, a twig) in front of the plate; sizes are our choice.
 
     Args:
       scene: linear light.
@@ -119,7 +119,7 @@ def mount(
     plastic = rng.uniform(0.015, 0.25) * ambient if rng.random() < 0.5 else 0.8 * paint
     car[m - top : m + height + bottom, m - left : m + width + right] = plastic
     # The bumper's lower half and the plate's own shadow are dark.
-    car[m + height :] *= np.float32(rng.uniform(0.02, 0.3))
+    car[m + height :] *= np.float32(rng.uniform(0.02, 0.4))
     inner = car[m : m + height, m : m + width]
     inner += plate[..., 3:] / np.float32(255.0) * (TO_LINEAR[plate[..., :3]] * light - inner)
     return car

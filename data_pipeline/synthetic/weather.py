@@ -54,7 +54,10 @@ def rain(
     ):  # fmt: skip
         length = 7000.0 * exposure * scale / depth  # nearer drops leave longer streaks
         end = int(x + 0.1 * length), int(y + length)
-        cv2.line(streaks, (int(x), int(y)), end, float(rng.uniform(0.05, 0.25)), 1, cv2.LINE_AA)
+        width_mm = 6.0 / depth  # a drop of 2 to 3 mm, out of focus
+        thickness = max(round(width_mm * scale), 1)
+        bright = float(rng.uniform(0.05, 0.3))
+        cv2.line(streaks, (int(x), int(y)), end, bright, thickness, cv2.LINE_AA)
     return light + streaks[..., None]
 
 

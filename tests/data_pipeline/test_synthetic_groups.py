@@ -12,7 +12,7 @@ import pytest
 from data_pipeline.errors import DataError
 from data_pipeline.synthetic import groups
 from data_pipeline.synthetic.groups import render_group, synthesize
-from data_pipeline.synthetic.styles import load_style
+from data_pipeline.synthetic.styles import STYLE_DIRECTORY, load_style, style_names
 from data_pipeline.synthetic.texts import matches
 from lpdiff_jax.cli import main
 
@@ -40,6 +40,13 @@ def test_shapes_and_sizes() -> None:
         assert all(30 <= frame.shape[1] <= 64 for frame in frames)
         assert 2.0 < target.shape[1] / frames[0].shape[1] < 4.5
         assert target.std() > 10
+
+
+@pytest.mark.parametrize("name", style_names())
+def test_every_style_is_photographed(name: str) -> None:
+    frames, target, text = render_group(5, styles=[name], num_frames=1)
+    assert matches(load_style(name), text)
+    assert frames[0].std() > 3 and target.std() > 15
 
 
 def test_frames_differ_as_moments_do() -> None:
@@ -94,6 +101,19 @@ def test_a_failure_leaves_nothing_that_looks_finished(tmp_path: Path, monkeypatc
     assert not list(tmp_path.iterdir())
 
 
+def test_an_interrupted_run_of_several_workers_stops_and_cleans_up(tmp_path: Path) -> None:
+    seen = []
+
+    def interrupt(done: int) -> None:
+        seen.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(tmp_path, groups=3000, seed=0, workers=2, progress=interrupt)
+    assert seen == [32]
+    assert not list(tmp_path.iterdir())
+
+
 def test_refuses_to_write_over_a_split(tmp_path: Path) -> None:
     synthesize(tmp_path, groups=1, seed=0)
     before = digest(tmp_path)
@@ -110,8 +130,21 @@ def test_command(tmp_path: Path, capsys) -> None:
     assert main([*arguments, "--val-groups", "2", "--uniform", "--style", "cn-blue"]) == 0
     assert len(list((tmp_path / "s" / "train" / "inputs").iterdir())) == 3
     assert len(list((tmp_path / "s" / "val" / "inputs").iterdir())) == 2
+    labels = json.loads((tmp_path / "s" / "labels.json").read_text(encoding="utf-8"))
+    assert all(matches(load_style("cn-blue"), text) for text in labels.values())
     assert main(arguments) == 2
     assert "exists" in capsys.readouterr().err
+
+
+def test_command_takes_a_style_file(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.json"
+    mine.write_bytes((STYLE_DIRECTORY / "br-mercosur.json").read_bytes())
+    output = tmp_path / "s"
+    assert (
+        main(["synthesize", str(output), "--groups", "2", "--seed", "0", "--style", str(mine)]) == 0
+    )
+    labels = json.loads((output / "labels.json").read_text(encoding="utf-8"))
+    assert all(len(text) == 7 and text[:3].isalpha() for text in labels.values())
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Plates drawn from their text: layout, colours, texts, style files."""
 
+import dataclasses
 import itertools
 import json
 
@@ -83,11 +84,41 @@ def test_the_blue_one_is_a_bar_and_the_green_one_is_not() -> None:
     assert len(np.unique(drawn, axis=0)) > 1
 
 
+@pytest.mark.parametrize("character", "Äß国")
+def test_a_character_that_the_font_lacks(character: str) -> None:
+    with pytest.raises(DataError, match=character):
+        glyph(character, 45, 90)
+
+
 def test_police_character_is_red() -> None:
     plate = draw_plate("京A1234警", load_style("cn-police"))
     x, y, w, h = (int(v) for v in load_style("cn-police").boxes[-1])
     box = plate[y : y + h, x : x + w, :3].astype(int)
     assert ((box[..., 0] - box[..., 1]) > 100).mean() > 0.2
+
+
+def test_other_countries() -> None:
+    france, brazil = load_style("eu-france"), load_style("br-mercosur")
+    assert matches(france, "AB123CD") and not matches(france, "AI123CD")
+    assert matches(brazil, "ABC1D23") and not matches(brazil, "ABC1234")
+    plate = draw_plate("AB123CD", france)
+    assert plate.shape[:2] == (110, 520)
+    band = plate[100, 30, :3].astype(int)
+    assert band[2] > band[0] + 100
+    assert plate[55, 164, :3].max() < 60  # the dash after the second letter
+    assert draw_plate("ABC1D23", brazil)[15, 100, 2] > 120  # the blue band
+    assert not {france.weight, brazil.weight} - {0}  # outside the Chinese mix
+
+
+def test_embossing_lights_upper_edges_and_shades_lower_ones() -> None:
+    style = load_style("cn-yellow")
+    flat = draw_plate("京A11111", dataclasses.replace(style, relief=0.0)).astype(int)
+    relief = draw_plate("京A11111", style).astype(int)
+    change = (relief - flat)[..., :3].mean(axis=-1)
+    x = int(style.boxes[3][0] + 22)  # the middle of a bar
+    assert change[24, x] > 3 and change[115, x] < -3
+    assert change[70, x] == 0 and change[20, 134] == 0
+    np.testing.assert_array_equal(relief[..., 3], flat[..., 3])
 
 
 @pytest.mark.parametrize("text", ["", "京A1234", "京A123456", "XA12345", "京I12345", "京AO2345"])
