@@ -25,8 +25,6 @@ def define_flags() -> None:
     config_flags.DEFINE_config_file("config", None, "Configuration, for example configs/compact.py")
     flags.DEFINE_string("workdir", None, "Directory of the run: configuration, checkpoints, logs")
     flags.mark_flags_as_required(["config", "workdir"])
-    # Libraries below tell every detail of a checkpoint at INFO; `--verbosity=0` brings it back.
-    flags.FLAGS.set_default("verbosity", logging.WARNING)
 
 
 def define_process_flags() -> None:
@@ -53,6 +51,9 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
     def call(argv: list[str]) -> None:
         if len(argv) > 1:
             fail(f"not understood: {' '.join(argv[1:])}")
+        # Libraries below tell every detail of a checkpoint at INFO; `--verbosity=0` brings it back.
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
         try:
             main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
         except (UserError, DataError) as error:
