@@ -1,0 +1,82 @@
+"""Layers that both networks share."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lpdiff_jax.models.condition import lower_median
+from lpdiff_jax.models.layers import GroupNorm, Norm, depth_to_space, space_to_depth
+
+
+def draw(shape, dtype="float32"):
+    """Standard normal numbers."""
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), dtype)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-5), ("bfloat16", 2e-2)])
+def test_group_norm_is_flax_group_norm(dtype, tolerance):
+    x = draw((2, 5, 7, 12), dtype) * 3 + 1
+    params = {"scale": draw((12,)), "bias": draw((12,)) + 1}
+    ours = GroupNorm(4, dtype=jnp.dtype(dtype)).apply({"params": params}, x)
+    flax = nn.GroupNorm(4, epsilon=1e-5).apply({"params": params}, x.astype(jnp.float32))
+    assert ours.dtype == dtype
+    np.testing.assert_allclose(ours.astype(jnp.float32), flax, rtol=tolerance, atol=tolerance)
+
+
+def test_group_norm_gradients_are_flax_gradients():
+    x, params = draw((2, 5, 7, 12)), {"scale": draw((12,)), "bias": draw((12,))}
+
+    def gradients(module):
+        loss = lambda p, x: jnp.sin(module.apply({"params": p}, x)).sum()  # noqa: E731
+        return jax.grad(loss, (0, 1))(params, x)
+
+    ours, flax = gradients(GroupNorm(3)), gradients(nn.GroupNorm(3, epsilon=1e-5))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), ours, flax)
+
+
+def test_group_norm_statistics_are_float32():
+    # Mean 100, deviation 1: squares in bfloat16 would lose the deviation.
+    x = (draw((1, 32, 32, 4)) + 100).astype(jnp.bfloat16)
+    module = GroupNorm(2, dtype=jnp.bfloat16)
+    y = module.apply(module.init(jax.random.key(0), x), x).astype(jnp.float32)
+    assert abs(float(y.std()) - 1) < 0.01
+
+
+def test_group_norm_refuses_groups_that_do_not_divide():
+    with pytest.raises(ValueError, match="10 channels do not divide into 4 groups"):
+        GroupNorm(4).init(jax.random.key(0), draw((1, 2, 2, 10)))
+
+
+def test_unknown_norm_names_the_allowed():
+    with pytest.raises(ValueError, match="'batch', 'group'"):
+        Norm("layer").init(jax.random.key(0), draw((1, 2, 2, 8)))
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 96])
+@pytest.mark.parametrize("axis", [1, -1])
+def test_lower_median_is_the_sorted_middle(length, axis):
+    x = draw((2, length, 3) if axis == 1 else (2, 3, length))
+    expected = np.take(np.sort(x, axis), (length - 1) // 2, axis)
+    np.testing.assert_array_equal(lower_median(x, axis), expected)
+
+
+def test_lower_median_of_extremes_and_ties():
+    values = jnp.array([[0.0, -0.0, 0.0, 5.0], [-jnp.inf, jnp.inf, -1.0, -2.0], [-3.0] * 4])
+    np.testing.assert_array_equal(lower_median(values, 1), [0.0, -2.0, -3.0])
+
+
+def test_lower_median_gradient_goes_to_one_element():
+    x = jnp.array([3.0, 1.0, 2.0, 2.0, 9.0])
+    np.testing.assert_array_equal(
+        jax.grad(lambda x: lower_median(x, 0))(x), [0.0, 0.0, 1.0, 0.0, 0.0]
+    )
+
+
+@pytest.mark.parametrize("patch", [1, 2, 4])
+def test_space_to_depth_is_undone(patch):
+    x = draw((2, 8, 16, 3))
+    packed = space_to_depth(x, patch)
+    assert packed.shape == (2, 8 // patch, 16 // patch, 3 * patch**2)
+    np.testing.assert_array_equal(depth_to_space(packed, patch), x)
