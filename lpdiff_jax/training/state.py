@@ -43,7 +43,10 @@ def init_variables(model: LPDiff, seed: int, *, with_denoiser: bool = True) -> V
 
 def with_teacher(stage: Stage, variables: Variables) -> Variables:
     """Adds the teacher, where a stage needs one: the denoiser as it is now."""
-    return variables | {TEACHER: variables["denoiser"]} if stage.uses_teacher else variables
+    if not stage.uses_teacher:
+        return variables
+    # A copy: the step donates the state's arrays, none of which may be there twice.
+    return variables | {TEACHER: jax.tree.map(jnp.copy, variables["denoiser"])}
 
 
 def create_state(
