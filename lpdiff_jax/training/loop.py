@@ -87,14 +87,16 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
         wd.check_same_run(config, workdir)
         par.wait_for_all("the work directory is checked")
         parallel = par.Parallel(config.parallel)
-        sources = open_sources(config.data, workdir)
         if par.is_main():
+            open_sources(config.data, workdir)  # draws a synthetic set that is not there yet
             wd.write_config(config, workdir)
+        par.wait_for_all("the data is there")
+        sources = open_sources(config.data, workdir)
         writer = make_writer(workdir / "logs" if par.is_main() else None)
         stack.callback(writer.close)
         stop = stack.enter_context(par.StopRequest())
         run = Run(config, workdir, model, parallel, *sources, writer, stop)
-        print(f"training on {par.describe()}", flush=True)
+        par.tell(f"training on {par.describe()}")
         variables = initial_networks(config.init, model) if config.init else {}
         for stage in _unfinished(stages, workdir):
             variables = train_stage(run, stage, variables)
@@ -166,8 +168,10 @@ def train_stage(run: Run, stage: Stage, variables: Variables) -> Variables:
         raise _diverged(run, stage, error) from error
     checkpointer.close()
     if checkpointer.best:
-        print(f"{stage.name}: lowest validation loss {checkpointer.best.loss:.4f} in "
-              f"{directory / str(checkpointer.best.step)}", flush=True)  # fmt: skip
+        par.tell(
+            f"{stage.name}: lowest validation loss {checkpointer.best.loss:.4f} in "
+            f"{directory / str(checkpointer.best.step)}"
+        )
     return par.to_local(inference_variables(state))
 
 
@@ -205,7 +209,8 @@ def _run_steps(
             )
         if stop:
             checkpointer.close()
-            raise Preempted(f"{stage.name}: stopped at step {step}, which is saved")
+            saved = ", which is saved" if step else ""
+            raise Preempted(f"{stage.name}: stopped at step {step}{saved}")
         if last:
             break
         batch = progress.next_batch(iterator)
@@ -249,38 +254,37 @@ def _resume(run: Run, stage: Stage, directory: Path, target: TrainState) -> Save
     """
     saved, damaged = read_newest(directory, target)
     par.wait_for_all("all processes have read their checkpoint")
-    for step, fault in damaged.items() if par.is_main() else ():
-        print(f"{directory / str(step)}: damaged ({fault})", flush=True)
+    for step, fault in damaged.items():
+        par.tell(f"{directory / str(step)}: damaged ({fault})")
     if saved is None and damaged:
         raise UserError(
             f"{directory}: none of its checkpoints can be read; restore one from a copy, or move "
             f"the directory away to begin stage {stage.name} anew"
         )
     for step in damaged if par.is_main() else ():
-        print(f"  moved to {set_aside(directory, step)}; an older one is used", flush=True)
+        par.tell(f"  moved to {set_aside(directory, step)}; an older one is used")
     par.wait_for_all("damaged checkpoints are out of the way")
-    if saved is not None and par.is_main():
+    if saved is not None:
         _tell_resumed(run, stage, int(saved.state.step), saved.record)
     return saved
 
 
 def _tell_resumed(run: Run, stage: Stage, step: int, record: Record) -> None:
     steps = run.config[stage.name].steps
-    print(f"{stage.name}: resumed at step {step} of {steps}", flush=True)
+    par.tell(f"{stage.name}: resumed at step {step} of {steps}")
     for line in differences(ConfigDict(record.config), run.config):
-        print(f"  changed since this checkpoint: {line}", flush=True)
+        par.tell(f"  changed since this checkpoint: {line}")
     if record.process_count != par.process_count():
-        print(
+        par.tell(
             f"  {record.process_count} processes saved it, {par.process_count()} go on: the order "
-            "of the examples stays the same, and each process reads another share of it",
-            flush=True,
+            "of the examples stays the same, and each process reads another share of it"
         )
 
 
 def _describe_parameters(run: Run, stage: Stage, state: TrainState) -> None:
     """Writes the table of parameters, and prints how many there are."""
     count = sum(x.size for x in jax.tree.leaves(state.params))
-    print(f"{stage.name}: trains {count:,} parameters", flush=True)
+    par.tell(f"{stage.name}: trains {count:,} parameters")
     table = parameter_overview.get_parameter_overview(state.params)
     run.writer.write_texts(0, {f"{stage.name}/parameters": f"```\n{table}\n```"})
 

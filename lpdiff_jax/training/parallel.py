@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 import signal
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -83,6 +84,12 @@ def is_main() -> bool:
     return jax.process_index() == 0
 
 
+def tell(message: str) -> None:
+    """Prints a line, once for all processes."""
+    if is_main():
+        print(message, flush=True)
+
+
 def wait_for_all(where: str) -> None:
     """Returns when every process is at the place of this name."""
     if jax.process_count() > 1:
@@ -126,12 +133,13 @@ class StopRequest:
         self._shared = jax.distributed.is_initialized()
 
     def __enter__(self) -> "StopRequest":
-        if not self._shared:
+        self._handles = not self._shared and threading.current_thread() is threading.main_thread()
+        if self._handles:
             self._previous = signal.signal(signal.SIGTERM, self._receive)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if not self._shared:
+        if self._handles:
             signal.signal(signal.SIGTERM, self._previous)
 
     def _receive(self, *_: object) -> None:

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from lpdiff_jax.training.losses import fold_levels
+from lpdiff_jax.training.parallel import tell
 from lpdiff_jax.training.writer import Writer
 
 
@@ -139,7 +140,7 @@ class Progress:
         if rate := means.get("steps_per_second"):
             left = (self._steps - self._step) / rate
             line += f"  {rate:.2f} steps/s  {duration(left)} left"
-        print(line, flush=True)
+        tell(line)
 
 
 def duration(seconds: float) -> str:

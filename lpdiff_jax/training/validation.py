@@ -40,10 +40,9 @@ class Validator:
         count = sums.pop("valid")
         means = fold_levels({name: value / count for name, value in sums.items()})
         self._writer.write_scalars(step, {f"{self._stage}/val_{n}": v for n, v in means.items()})
-        print(
+        par.tell(
             f"{self._stage} {step}: validation loss {means['loss']:.4f}  "
-            f"psnr of psi {means['psnr']:.2f} dB",
-            flush=True,
+            f"psnr of psi {means['psnr']:.2f} dB"
         )
         return means["loss"]
 

@@ -19,6 +19,9 @@ from tests.training.tiny import tiny_config
 def main(workdir: str, root: str, examples: str, *fields: str) -> None:
     values = dict(field.split("=") for field in fields)
     stop_at = int(values.pop("stop_at", -1))
+    if "process" in values:
+        port, index, count = map(int, values.pop("process").split(","))
+        parallel.initialize(f"127.0.0.1:{port}", index, count)
     config = tiny_config(root, **{name: json.loads(value) for name, value in values.items()})
     loop.build_model = checkpoint.build_model = small_model
     put_batch, taken = parallel.Parallel.put_batch, []

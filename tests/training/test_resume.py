@@ -17,6 +17,7 @@ from lpdiff_jax.errors import Preempted, UserError
 from lpdiff_jax.training import checkpoint, loop, parallel, writer
 from lpdiff_jax.training.checkpoint import Checkpointer, saved_steps, stage_directory
 from tests.training.small_model import small_model
+from tests.training.test_parallel import free_port
 from tests.training.tiny import ROOT, environment, tiny_config
 
 STEPS = {
@@ -48,7 +49,9 @@ def final_state(workdir, stage="diffusion") -> dict[str, bytes]:
 
 
 def start(workdir, plates, examples, devices=1, **fields) -> subprocess.Popen:
+    process = fields.pop("process", None)
     words = [f"{name}={json.dumps(value)}" for name, value in (STEPS | fields).items()]
+    words += [f"process={process}"] if process else []
     return subprocess.Popen(
         [sys.executable, "-m", "tests.training.run_small", workdir, plates, examples, *words],
         cwd=ROOT, env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -246,6 +249,29 @@ def test_resumes_on_fewer_devices(plates, tmp_path):
     loaded = [load_arrays(tmp_path / name, plates) for name in ("one", "run")]
     for name in loaded[0]:
         np.testing.assert_allclose(loaded[0][name], loaded[1][name], atol=1e-5, err_msg=name)
+
+
+def test_two_processes_stop_together_and_one_goes_on(plates, tmp_path):
+    """SIGTERM to one of them saves in both; one process alone ends the run, as if it always had."""
+    port, noted = free_port(), [tmp_path / "0", tmp_path / "1"]
+    both = [
+        start(tmp_path / "run", plates, noted[i], process=f"{port},{i},2", stop_at=8 + 99 * i)
+        for i in range(2)
+    ]
+    for i, (status, output) in enumerate(map(finish, both)):
+        assert status == 75, output
+        assert ("psi 2/6" in output) == (i == 0)  # one of them prints
+    status, output = finish(start(tmp_path / "run", plates, tmp_path / "2"))
+    assert status == 0, output
+    assert "2 processes saved it, 1 go on" in output
+    assert finish(start(tmp_path / "one", plates, tmp_path / "x"))[0] == 0
+    alone, run = (load_arrays(tmp_path / name, plates) for name in ("one", "run"))
+    for name in alone:
+        np.testing.assert_allclose(alone[name], run[name], atol=1e-5, err_msg=name)
+    halves = [map(json.loads, path.read_text().splitlines()) for path in noted]
+    together = [a + b for a, b in zip(*halves, strict=True)]
+    expected = [json.loads(line) for line in (tmp_path / "x").read_text().splitlines()]
+    assert together == expected[: len(together)] and len(together) >= 8
 
 
 def load_arrays(workdir, plates) -> dict[str, np.ndarray]:
