@@ -29,8 +29,9 @@ def line_chart(
         start, end = (_place(value, value, x_range) for value in x_range)
         parts.append(f'<path d="M{start} L{end}" class="ideal"/>')
     for number, (name, points) in enumerate(lines.items()):
-        parts.append(_line(points, x_range, COLOURS[number % len(COLOURS)]))
-        parts.append(_legend(name, number, COLOURS[number % len(COLOURS)]))
+        colour, dashed = COLOURS[number % len(COLOURS)], number >= len(COLOURS)
+        parts.append(_line(points, x_range, colour, dashed))
+        parts.append(_legend(name + (" (dashed)" if dashed else ""), number, colour))
     return "".join([*parts, "</svg>"])
 
 
@@ -64,14 +65,15 @@ def _axes(x_label: str, x_range: tuple[float, float]) -> str:
     return "".join(parts)
 
 
-def _line(points: Sequence[Point], x_range: tuple[float, float], colour: str) -> str:
+def _line(points: Sequence[Point], x_range: tuple[float, float], colour: str, dashed: bool) -> str:
     places = [_place(x, y, x_range) for x, y, _ in points]
     dots = "".join(
         f'<circle cx="{place.split(",")[0]}" cy="{place.split(",")[1]}" r="3.5" fill="{colour}">'
         f"<title>{y:.3f}, {count} plates</title></circle>"
         for place, (_, y, count) in zip(places, points, strict=True)
     )
-    return f'<path d="M{" L".join(places)}" stroke="{colour}" class="line"/>{dots}'
+    dashes = ' stroke-dasharray="5 3"' if dashed else ""
+    return f'<path d="M{" L".join(places)}" stroke="{colour}" class="line"{dashes}/>{dots}'
 
 
 def _legend(name: str, number: int, colour: str) -> str:
