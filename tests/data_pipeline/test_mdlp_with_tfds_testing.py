@@ -12,9 +12,9 @@ import pytest
 pytest.importorskip("tensorflow", reason="TFDS's testing class needs TensorFlow")
 pytest.importorskip("dill", reason="TFDS's testing class needs dill")
 
-import tensorflow_datasets as tfds  # noqa: E402
+import tensorflow_datasets as tfds
 
-from data_pipeline.mdlp_dataset_builder import Builder  # noqa: E402
+from data_pipeline.mdlp_dataset_builder import Builder
 
 
 def write_tree(root: Path) -> None:
@@ -62,5 +62,3 @@ class ZippedTest(UnpackedTest):
         with tempfile.TemporaryDirectory() as folder:
             write_tree(Path(folder) / "MDLP")
             shutil.make_archive(str(manual / "MDLP"), "zip", folder)
-
-
