@@ -1,7 +1,7 @@
 """Why the published recipe fails and ours does not: one choice at a time, at equal steps.
 
     lpdiff synthesize runs/set --groups 2000 --val-groups 64 --seed 0
-    python benchmarks/recipe.py --data runs/set --workdir runs/recipe --steps 300
+    python -m benchmarks.recipe --data runs/set --workdir runs/recipe --steps 300
 
 Every variant trains the same networks on the same examples in the same order: the whole recipe, and
 the whole recipe with one published choice put back. psi and diffusion share the step budget of

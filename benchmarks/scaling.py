@@ -1,6 +1,6 @@
 """What a training step costs and how it should scale, by lowering it for 8 devices; nothing runs.
 
-    python benchmarks/scaling.py --config configs/lpdiff.py [--per-device 4] [--compile]
+    python -m benchmarks.scaling --config lpdiff [--per-device 4] [--compile]
 
 Prints, for the stage's data-parallel step: the bytes a device holds, the floating-point operations,
 the bytes that devices exchange (read from the lowered program), and the predicted share of the
@@ -15,7 +15,7 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 
 import argparse
-import importlib.util
+import importlib
 import math
 import re
 from dataclasses import dataclass
@@ -52,13 +52,13 @@ BYTES = {"f32": 4, "bf16": 2, "i32": 4, "ui32": 4, "i1": 1, "f64": 8}
 def main() -> None:
     """Prints the study of one configuration."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True)
+    parser.add_argument("--config", required=True, help="name of a module of configs/")
     parser.add_argument("--stage", default="diffusion")
     parser.add_argument("--per-device", type=int, default=4, help="examples a device takes")
     parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak assumed")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
-    config = _load(args.config)
+    config = importlib.import_module(f"configs.{args.config}").get_config()
     config[args.stage].batch_size = args.per_device * jax.device_count()
     model = build_model(config.model)
     stage, section = make_stage(args.stage, model, config), config[args.stage]
@@ -75,14 +75,6 @@ def main() -> None:
         memory = lowered.compile().memory_analysis()
         print(f"  {'temporary, compiled for CPU':28} {memory.temp_size_in_bytes / 1e6:10.1f} MB")
     print(_table(flops * args.per_device, exchanged, args.mfu))
-
-
-def _load(path: str) -> Any:
-    spec = importlib.util.spec_from_file_location("chosen_config", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.get_config()
 
 
 def _lower(model: Any, stage: Any, config: Any, state: Any, per_device: int) -> Any:

@@ -1,5 +1,7 @@
 """The recipe's choices: what each one changes, and that it does not change what it should not."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +9,17 @@ import optax
 import pytest
 
 from configs import compact, lpdiff, quickstart, released
+from lpdiff_jax.diffusion.objective import (
+    Objective,
+    diffuse,
+    draw_levels,
+    prediction_target,
+    to_noise,
+    to_x0,
+)
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import LPDiff, build_model
+from lpdiff_jax.models.unet import UNet
 from lpdiff_jax.training.dropout import per_sample_dropout
 from lpdiff_jax.training.losses import by_noise_level, fold_levels, psi_loss
 from lpdiff_jax.training.optimizer import learning_rate, make_optimizer
@@ -17,6 +28,10 @@ from lpdiff_jax.training.state import create_state, init_variables
 from lpdiff_jax.training.step import gradients, make_train_step
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
+
+SMALL_UNET = dict(
+    features=4, multipliers=(1,), blocks=1, norm_groups=2, attention_resolutions=(), patch=1
+)
 
 
 def make_batch(model: LPDiff, size: int = 8, seed: int = 0) -> dict:
@@ -166,13 +181,15 @@ def test_dropout_belongs_to_the_sample_not_to_its_place_on_a_device():
 def test_bfloat16_computes_low_and_keeps_float32():
     losses = {}
     for dtype in ("float32", "bfloat16"):
-        config = tiny_config(**{"model.dtype": dtype})
-        model = build_model(config.model)
+        config = tiny_config()
+        denoiser = UNet(**SMALL_UNET, dtype=jnp.dtype(dtype))
+        model = dataclasses.replace(small_model(), denoiser=denoiser)
         stage = make_stage("diffusion", model, config)
         optimizer = make_optimizer(config.diffusion)
         state = create_state(init_variables(model, 0), stage.trained, optimizer)
         step = jax.jit(make_train_step(stage, optimizer, seed=0, ema_decay=0.9), static_argnums=2)
-        state, metrics = step(state, make_batch(model), _itself)
+        for _ in range(2):  # the first one's output is zero, as its last convolution is
+            state, metrics = step(state, make_batch(model), _itself)
         floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
         assert {x.dtype for x in floats} == {jnp.dtype("float32")}
         losses[dtype] = metrics["loss"]
@@ -198,3 +215,54 @@ def test_an_unknown_choice_names_those_there_are():
     for field in ("condition", "levels", "weighting"):
         with pytest.raises(UserError, match=r"config\.diffusion.*allowed"):
             make_stage("diffusion", small_model(), tiny_config(**{f"diffusion.{field}": "x"}))
+
+
+@pytest.mark.parametrize("prediction", ["noise", "x0", "v"])
+@pytest.mark.parametrize("weighting", ["none", "min_snr"])
+def test_a_perfect_prediction_has_no_loss_and_gives_x0_back(prediction, weighting):
+    rng = np.random.default_rng(0)
+    x_0, noise = (jnp.asarray(rng.normal(size=(4, 2, 3, 3)), jnp.float32) for _ in range(2))
+    level = jnp.array([0.05, 0.4, 0.7, 0.99])
+    x_t = diffuse(x_0, noise, level)
+    perfect = prediction_target(prediction, x_0, noise, level)
+    objective = Objective(prediction, "stratified", weighting)
+    assert objective.per_sample_loss(perfect, x_0, noise, level).max() == 0
+    np.testing.assert_allclose(to_x0(prediction, perfect, x_t, level), x_0, atol=1e-4)
+    np.testing.assert_allclose(to_noise(prediction, perfect, x_t, level), noise, atol=1e-4)
+    off = objective.per_sample_loss(perfect + 0.1, x_0, noise, level)
+    snr = level**2 / (1 - level**2)
+    capped = jnp.minimum(snr, 5)
+    weight = {"noise": capped / snr, "x0": capped, "v": capped / (snr + 1)}[prediction]
+    np.testing.assert_allclose(off, 0.1 * (1 if weighting == "none" else weight), rtol=1e-4)
+
+
+@pytest.mark.parametrize("levels", ["stratified", "shared"])
+def test_noise_levels_of_a_batch(levels):
+    schedule = jnp.asarray(small_model().schedule.noise_levels, jnp.float32)
+    keys = jax.random.split(jax.random.key(0), 20)
+    drawn = draw_levels(levels, keys, jnp.arange(20), 20, jax.random.key(5), schedule)
+    step = np.searchsorted(-np.asarray(schedule), -np.asarray(drawn), side="right") - 1
+    # 20 samples over 20 steps: one in each, or all in one.
+    assert sorted(step) == list(range(20)) if levels == "stratified" else len(set(step)) == 1
+
+
+def test_recomputing_blocks_changes_memory_not_gradients():
+    image, level = jnp.ones((1, 4, 8, 3)), jnp.full(1, 0.5)
+    results = {}
+    for remat in (False, True):
+        net = UNet(**SMALL_UNET, remat=remat)
+        params = init_once(net, image, level)
+
+        def loss(params, net=net):
+            return jnp.square(net.apply(params, image, image, level, train=True) - 1).mean()
+
+        assert ("remat" in str(jax.make_jaxpr(jax.grad(loss))(params))) == remat
+        results[remat] = jax.tree.leaves(jax.jit(jax.grad(loss))(params))
+    for a, b in zip(results[False], results[True], strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def init_once(net, image, level):
+    shapes = jax.eval_shape(net.init, jax.random.key(0), image, image, level)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape), jnp.float32), shapes)

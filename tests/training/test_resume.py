@@ -235,6 +235,7 @@ def test_what_differs_from_the_checkpoint_is_shown(small, plates, copied, capsys
     assert "changed since this checkpoint: log_every: 2 -> 5" in printed
 
 
+@pytest.mark.slow
 def test_resumes_on_fewer_devices(plates, tmp_path):
     """8 -> 4 -> 1 devices; the examples and, to rounding, the parameters are those of one."""
     examples, again = tmp_path / "x", tmp_path / "y"

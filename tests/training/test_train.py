@@ -18,13 +18,8 @@ def test_trains_both_stages_and_restores(plates, tmp_path, capsys):
     assert restorer.has_diffusion and restorer.image_size == (8, 16)
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        compact,
-        *(pytest.param(c, marks=pytest.mark.slow) for c in (quickstart, lpdiff, released)),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("config", [quickstart, compact, lpdiff, released])
 def test_every_configuration_trains_a_few_steps(config, plates, tmp_path, capsys):
     config = config.get_config()
     config.data.root = str(plates)

@@ -1,6 +1,9 @@
 """What a person sees of a run: numbers, pictures, and what went wrong."""
 
+import importlib.util
 import json
+import sys
+import types
 
 import jax.numpy as jnp
 import numpy as np
@@ -117,3 +120,17 @@ def test_a_profile_is_written_on_request(small, plates, tmp_path):
     config = tiny_config(plates, **{"profile.first": 1, "profile.steps": 2, "stages": ("psi",)})
     loop.train(config, tmp_path)
     assert list((tmp_path / "logs" / "profile-psi").rglob("*.xplane.pb"))
+
+
+def test_clus_writers_are_used_where_tensorflow_is(tmp_path, monkeypatch):
+    hidden, made = [], []
+    config = types.SimpleNamespace(set_visible_devices=lambda *args: hidden.append(args))
+    monkeypatch.setitem(sys.modules, "tensorflow", types.SimpleNamespace(config=config))
+    writers = types.ModuleType("clu.metric_writers")
+    writers.SummaryWriter = lambda directory: made.append(directory) or "summaries"
+    writers.AsyncWriter = lambda inner: (inner, "in the background")
+    monkeypatch.setitem(sys.modules, "clu.metric_writers", writers)
+    monkeypatch.setattr("clu.metric_writers", writers, raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    assert writer.make_writer(tmp_path) == ("summaries", "in the background")
+    assert made == [str(tmp_path)] and hidden == [([], "GPU")]
