@@ -4,6 +4,7 @@ The defaults are the mended network. Where the published program errs, both beha
 choice of one field, and `RELEASED` selects the published ones, for users' own checkpoints.
 """
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -424,6 +425,7 @@ def _path_logits(convs: list[nn.Conv], statistics: jax.Array, mask: jax.Array) -
     return convs[0](merged)[..., 0].reshape(statistics.shape[:-1])
 
 
+@functools.partial(jax.jit, static_argnums=1)  # a name that the ONNX conversion finds
 def lower_median(x: jax.Array, axis: int) -> jax.Array:
     """The median along an axis, the lower of the two middle values as `torch.median` takes it.
 
