@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 
 from lpdiff_jax.evaluation import charts, rows, tables
-from lpdiff_jax.evaluation.plates import Plate
+from lpdiff_jax.evaluation.plates import Plate, columns
 
 # A plate takes about 30 kB of the page.
 MAX_PLATES = 300
 _JPEG_QUALITY = 80
 # Rows whose readings the plates' table shows, where they are there.
-_READ_ROWS = (rows.FRAMES_MULTIPLIED, rows.PSI, rows.RESTORED, rows.GROUND_TRUTH)
+_READ_ROWS = (rows.BEST_FRAME, rows.FRAMES_VOTED, rows.PSI, rows.RESTORED, rows.GROUND_TRUTH)
 
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #111; background: #fff; }
@@ -120,7 +120,7 @@ def _confusion(reading: Mapping[str, Any]) -> str:
 
 
 def _plates(plates: Sequence[Plate], total: int) -> str:
-    images = rows.order(name for plate in plates for name in plate.images)
+    images = columns(plates)
     read = [n for n in _READ_ROWS if any("reading" in p.record["rows"].get(n, {}) for p in plates)]
     titles = ["plate", "truth", *images, *(f"{name} is read" for name in read), "NED", "PSNR"]
     sortable = [title not in images for title in titles]

@@ -56,10 +56,15 @@ def _distance(record: Record) -> float:
     return 0.0
 
 
+def columns(plates: Sequence[Plate]) -> list[str]:
+    """The rows that the plates have pictures of: inputs, psi, restored, ground truth."""
+    names = rows.order(name for plate in plates for name in plate.images)
+    return [*(name for name in names if name != rows.GROUND_TRUTH), rows.GROUND_TRUTH]
+
+
 def draw_sheet(plates: Sequence[Plate], image_size: tuple[int, int]) -> np.ndarray:
     """A contact sheet, frames | psi | restored | ground truth; what is missing is grey."""
-    names = rows.order(name for plate in plates for name in plate.images)
-    titles = [*(name for name in names if name != rows.GROUND_TRUTH), rows.GROUND_TRUTH]
+    titles = columns(plates)
     missing = np.full((*image_size, 3), 128, np.uint8)
     lines = [
         [
