@@ -259,7 +259,7 @@ def test_recomputing_blocks_changes_memory_not_gradients():
         assert ("remat" in str(jax.make_jaxpr(jax.grad(loss))(params))) == remat
         results[remat] = jax.tree.leaves(jax.jit(jax.grad(loss))(params))
     for a, b in zip(results[False], results[True], strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5 * np.abs(a).max() + 1e-6)
 
 
 def init_once(net, image, level):

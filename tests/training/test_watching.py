@@ -56,8 +56,8 @@ def test_everything_is_written(small, plates, tmp_path):
         assert [step for step, _ in events[f"{stage}/loss"]] == [2, 4, 6]
         assert f"{stage}/plates" in events
         assert f"{stage}/parameters/text_summary" in events
-        sheet = Image.open(tmp_path / "logs" / "sheets" / f"{stage}-0000006.png")
-        assert sheet.size == (16 * (4 if stage == "psi" else 5), 8 * 2)
+        with Image.open(tmp_path / "logs" / "sheets" / f"{stage}-0000006.png") as sheet:
+            assert sheet.size == (16 * (4 if stage == "psi" else 5), 8 * 2)
     assert any(tag.startswith("diffusion/loss_level_") for tag in events)
     assert not any(tag.startswith("psi/loss_level_") for tag in events)
 
