@@ -72,3 +72,37 @@ def test_an_unusable_model_file_is_named(tmp_path):
     path.write_bytes(b"not onnx")
     with pytest.raises(UserError, match=r"model\.onnx"):
         ctc_reader.open_session(path)
+
+
+@pytest.fixture
+def own_model(tmp_path):
+    """An ONNX file that gives the same logits for every plate of 4 x 8 pixels: "AB"."""
+    onnx = pytest.importorskip("onnx")
+    logits = np.array([[[0, 5, 0], [5, 0, 0], [0, 0, 5]]], np.float32)
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["logits"], ["y"])],
+        "own",
+        [helper.make_tensor_value_info("x", kind, [1, 3, 4, 8])],
+        [helper.make_tensor_value_info("y", kind, [1, 3, 3])],
+        [onnx.numpy_helper.from_array(logits, "logits")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "own.onnx")
+    return tmp_path / "own.onnx"
+
+
+def test_a_users_own_model(own_model, tmp_path):
+    charset = tmp_path / "charset.txt"
+    charset.write_text("A\nB\n")
+    reader = ctc_reader.load_onnx_reader(own_model, charset)
+    assert reader.image_size == (4, 8)
+    (result,) = reader.read(np.zeros((1, 20, 40, 3), np.uint8))
+    assert result.text == "AB"
+    softmax = np.exp(5) / (np.exp(5) + 2)
+    assert result.character_confidences == pytest.approx((softmax, softmax))
+    charset.write_text("A\nB\nC\n")
+    with pytest.raises(UserError, match=r"own\.onnx: its output is \[1, 3, 3\]"):
+        ctc_reader.load_onnx_reader(own_model, charset)
+    with pytest.raises(UserError, match="cannot be read as a charset"):
+        ctc_reader.load_onnx_reader(own_model, tmp_path / "missing.txt")
