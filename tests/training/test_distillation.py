@@ -1,6 +1,7 @@
 """Distillation: what the student is asked for, and that it learns it."""
 
 import dataclasses
+import json
 
 import flax.linen as nn
 import jax
@@ -13,6 +14,8 @@ from ml_collections import ConfigDict
 from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import build_model
+from lpdiff_jax.model_directory import save_model
+from lpdiff_jax.restorer import Restorer
 from lpdiff_jax.training.distillation import (
     TEACHER,
     consistency_target,
@@ -23,14 +26,17 @@ from lpdiff_jax.training.distillation import (
     make_plan,
     progressive_target,
 )
+from lpdiff_jax.training.loop import initial_networks, train
 from lpdiff_jax.training.stages import diffusion_stage
 from lpdiff_jax.training.state import (
     abstract_state,
     create_state,
     inference_variables,
+    init_variables,
     with_teacher,
 )
 from lpdiff_jax.training.step import make_train_step
+from tests.training.tiny import tiny_config
 
 SIZE, BATCH = (8, 16), 16
 SAMPLER = {"name": "ddim", "steps": 1, "eta": 0.0, "spacing": "uniform", "start": 1.0}
@@ -206,3 +212,35 @@ def test_the_teacher_is_kept_but_not_given_to_inference(variables):
 def test_impossible_choices_are_the_users_mistake(changes):
     with pytest.raises(UserError, match=r"config.distill_1: .*(magic|160)"):
         distillation_stage("distill_1", MODEL, section(**changes), SAMPLER)
+
+
+def test_stages_of_distillation_in_the_loop(plates, tmp_path):
+    """Begun from a trained model, one stage after the other, and resumed."""
+    config = tiny_config(plates, stages=("distill_2", "distill_1"), sheet_plates=0)
+    config.init = str(tmp_path / "teacher")
+    for name in config.stages:
+        config[name].update(steps=2, batch_size=8, warmup_steps=0)
+    start = jax.tree.map(np.asarray, init_variables(build_model(config.model.to_dict()), 0))
+    stored = {"model": json.loads(json.dumps(config.model.to_dict())), "sampler": SAMPLER}
+    save_model(tmp_path / "teacher", stored, start)
+
+    train(config, tmp_path / "run")
+    config.distill_1.steps = 3
+    train(config, tmp_path / "run")
+
+    restorer = Restorer.load(tmp_path / "run")
+    assert restorer.variables.keys() == {"condition", "denoiser"}
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), start, restorer.variables)
+    assert all(jax.tree.leaves(same["condition"]))
+    assert not all(jax.tree.leaves(same["denoiser"]))
+    saved = sorted(path.name for path in (tmp_path / "run/checkpoints/distill_1").iterdir())
+    assert "3" in saved
+
+
+def test_a_model_of_other_shapes_cannot_be_begun_with(variables, tmp_path):
+    save_model(tmp_path / "other", {"model": CONFIG, "sampler": SAMPLER}, variables)
+    with pytest.raises(UserError, match=r"config\.model describes"):
+        initial_networks(
+            str(tmp_path / "other"),
+            build_model(CONFIG | {"denoiser": CONFIG["denoiser"] | {"features": 16}}),
+        )
