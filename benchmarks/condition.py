@@ -1,7 +1,7 @@
 """psi by shape: the published condition network against the mended one, at equal steps.
 
     lpdiff synthesize runs/set --groups 8000 --val-groups 200 --seed 0 --workers 2
-    python benchmarks/condition.py --data runs/set --workdir runs/condition --steps 2000
+    python -m benchmarks.condition --data runs/set --workdir runs/condition --steps 2000
 
 Each variant is trained alone (stage psi, same data, same order, same recipe) and judged on the
 validation split: PSNR, SSIM and, where the reader's weights are, reading. Prints a table.

@@ -85,6 +85,8 @@ def get_config() -> ConfigDict:
     # A profile of so many steps of each stage, from the first one on (0 steps: none).
     config.profile = ConfigDict({"first": 10, "steps": 0})
 
+    # What to tell whoever trains it, beside the table at the end.
+    config.note = ""
     # The evaluation at the end of training.
     config.eval = ConfigDict({"limit": 200, "batch_size": 16, "samples": 1})
     return config

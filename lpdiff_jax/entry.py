@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from data_pipeline.errors import DataError
+from lpdiff_jax.compilation_cache import enable_compilation_cache
 from lpdiff_jax.errors import Preempted, UserError
 
 # Status of a run that a signal stopped after it had saved (EX_TEMPFAIL of sysexits.h): the same
@@ -54,6 +55,7 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
         # Libraries below tell every detail of a checkpoint at INFO; `--verbosity=0` brings it back.
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+        enable_compilation_cache()
         try:
             main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
         except (UserError, DataError) as error:

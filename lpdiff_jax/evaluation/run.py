@@ -61,5 +61,7 @@ def evaluate_run(
     )
     if not together or parallel.is_main():
         print(format_table(report))
+        if config.get("note"):
+            print(f"note: {config.note}")
         print(f"report and pictures: {output}")
     return report
