@@ -163,10 +163,12 @@ def test_the_released_model_converts(index):
     config["denoiser"] |= {"features": 8, "multipliers": (1, 2), "norm_groups": 4}
     model = build_model(config)
     generator = np.random.default_rng(0)
-    variables = jax.tree.map(
-        lambda leaf: (generator.standard_normal(leaf.shape) * 0.2 + (leaf.ndim == 1)).astype("f4"),
-        jax.eval_shape(model.init, jax.random.key(0)),
-    )
+
+    def draw(leaf):  # so that psi stays within a few units, and clipping leaves something
+        weight = generator.standard_normal(leaf.shape) / np.sqrt(np.prod(leaf.shape[:-1]))
+        return np.float32(weight if leaf.ndim > 1 else 0.5 + 0.1 * weight)
+
+    variables = jax.tree.map(draw, jax.eval_shape(model.init, jax.random.key(0)))
     function = exported_functions(model, variables, Sampler("ddpm", 2), 3)[index]
     proto = to_onnx(function.call, function.inputs, function.output)
     session = onnxruntime.InferenceSession(
@@ -175,7 +177,8 @@ def test_the_released_model_converts(index):
     inputs = function.example(2)
     (theirs,) = session.run(None, dict(zip(function.inputs, inputs, strict=True)))
     ours = np.asarray(jax.jit(function.call)(*inputs))
-    np.testing.assert_allclose(theirs, ours, rtol=1e-4, atol=1e-4)
+    assert np.abs(ours).min() < 0.9 and np.abs(ours).max() < 10
+    np.testing.assert_allclose(theirs, ours, atol=TOLERANCE / 10)
 
 
 def test_what_onnx_cannot_express_is_named():
