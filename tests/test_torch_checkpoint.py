@@ -195,7 +195,9 @@ def test_the_noise_schedule_is_an_argument_where_the_file_has_none(checkpoint, s
 
 
 def test_arguments_that_do_not_fit(state):
-    assert "7 norm groups (32 channels do not divide into 7 groups)" in refusal(state, norm_groups=7)
+    assert "7 norm groups (32 channels do not divide into 7 groups)" in refusal(
+        state, norm_groups=7
+    )
     assert "image size (33, 64)" in refusal(state, image_size=(33, 64))
 
 
