@@ -131,7 +131,7 @@ class _Graph:
                 f"a loop of {params['length']} steps; ONNX gets loops of at most {_LONGEST_LOOP} "
                 "steps, as they are unrolled: restore in fewer steps"
             )
-        consts, carry = params["num_consts"], params["num_consts"] + params["num_carry"]
+        consts, carry = _scan_bounds(params)
         state, body = values[consts:carry], params["jaxpr"]
         if len(equation.outvars) > len(state):
             raise UserError("no conversion to ONNX of a loop that collects outputs")
@@ -411,3 +411,11 @@ _CONVERTERS: dict[str, Callable[..., Value | list[Value]]] = {
     "conv_general_dilated": _convolution,
     "gather": _gather,
 }
+
+
+def _scan_bounds(params: Mapping[str, Any]) -> tuple[int, int]:
+    """Where a scan's constants end, and its carry: JAX 0.12 keeps a tree where older ones count."""
+    if "num_consts" in params:
+        return params["num_consts"], params["num_consts"] + params["num_carry"]
+    consts, carry, _ = (len(list(part)) for part in params["ft_in"].unpack())
+    return consts, consts + carry
