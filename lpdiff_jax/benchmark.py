@@ -217,8 +217,9 @@ def profile(restorer: Restorer, batch: int, steps: int | None = None) -> list[tu
         with jax.profiler.trace(folder):
             run()
         for trace in Path(folder).rglob("*.xplane.pb"):
-            for name, duration in _instructions(trace):
-                nanoseconds[kinds.get(name, "other")] += duration
+            for name, duration in _events(trace):
+                if name in kinds:
+                    nanoseconds[kinds[name]] += duration
     total = sum(nanoseconds.values())
     shares = [(kind, value / total) for kind, value in nanoseconds.items()]
     return sorted(shares, key=lambda share: -share[1])
@@ -226,19 +227,21 @@ def profile(restorer: Restorer, batch: int, steps: int | None = None) -> list[tu
 
 def _kinds(program: str) -> dict[str, str]:
     """The JAX operation behind each instruction of a compiled program; loops are left out."""
-    pattern = r"^\s*(?:ROOT )?%?([\w.-]+) = .*?metadata={op_name=\"([^\"]+)\""
-    found = re.findall(pattern, program, re.MULTILINE)
-    return {name: path.rpartition("/")[2] for name, path in found if not name.startswith("while")}
+    found = re.findall(r"^\s*(?:ROOT )?%?([\w.-]+) = (.*)$", program, re.MULTILINE)
+    kinds = {}
+    for name, rest in found:
+        path = re.search(r"metadata={op_name=\"([^\"]+)\"", rest)
+        if not name.startswith("while"):
+            kinds[name] = path[1].rpartition("/")[2] if path else "other"
+    return kinds
 
 
-def _instructions(trace: Path) -> Iterator[tuple[str, float]]:
-    """(name, nanoseconds) of each executed instruction."""
+def _events(trace: Path) -> Iterator[tuple[str, float]]:
+    """(name, nanoseconds) of each event of a trace."""
     for plane in jax.profiler.ProfileData.from_file(str(trace)).planes:
         for line in plane.lines:
             for event in line.events:
-                stats = dict(event.stats)
-                if "hlo_op" in stats and not event.name.startswith("while"):
-                    yield event.name, event.duration_ns
+                yield event.name, event.duration_ns
 
 
 def as_text(machine: Machine, rows: Sequence[Row], shares: Sequence[tuple[str, float]]) -> str:
