@@ -1,7 +1,6 @@
 """Devices and processes: the only module that names pmap, meshes or process indices."""
 
 import functools
-import itertools
 import os
 import signal
 import threading
@@ -9,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
@@ -45,6 +45,9 @@ def initialize(coordinator: str | None, index: int | None, count: int | None) ->
         raise UserError(
             f"--process-id={index} with --process-count={count}: ids go from 0 to {count - 1}"
         )
+    # JAX would catch SIGTERM itself, look for it once a second, and tell by a count of calls that
+    # Orbax makes too, with numbers of its own: a signal could be lost. `StopRequest` takes it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator, count, index, shutdown_timeout_seconds=_PATIENCE_SECONDS
@@ -124,16 +127,21 @@ def check_batch_size(name: str, batch_size: int, accumulate: int = 1) -> None:
 
 
 class StopRequest:
-    """Whether SIGTERM asks this run to stop; all processes get the same answer at the same step."""
+    """Whether SIGTERM asks this run to stop; all processes get the same answer at the same step.
+
+    The signal to any one process is enough. With several, the answer is of the step before: to wait
+    for that of the same step would leave the devices idle until the next one is dispatched.
+    """
 
     def __init__(self) -> None:
         self._received = False
-        self._calls = itertools.count()
-        # With several processes JAX itself catches the signal and tells the others.
-        self._shared = jax.distributed.is_initialized()
+        self._answer: Any = False
+        mesh = _mesh(jax.devices())
+        self._split = NamedSharding(mesh, PartitionSpec(AXIS))
+        self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
 
     def __enter__(self) -> "StopRequest":
-        self._handles = not self._shared and threading.current_thread() is threading.main_thread()
+        self._handles = threading.current_thread() is threading.main_thread()
         if self._handles:
             self._previous = signal.signal(signal.SIGTERM, self._receive)
         return self
@@ -147,9 +155,15 @@ class StopRequest:
 
     def received(self) -> bool:
         """Call once a step, in every process."""
-        if self._shared:
-            return multihost_utils.reached_preemption_sync_point(next(self._calls))
-        return self._received
+        if jax.process_count() == 1:
+            return self._received
+        answer, self._answer = self._answer, self._ask_all()
+        return bool(answer)
+
+    def _ask_all(self) -> jax.Array:
+        """Whether any process was asked; computed in the background, as a step is."""
+        own = np.full(jax.local_device_count(), self._received)
+        return self._any(jax.make_array_from_process_local_data(self._split, own))
 
 
 class Parallel:

@@ -261,6 +261,7 @@ def test_two_processes_stop_together_and_one_goes_on(plates, tmp_path):
     ]
     for i, (status, output) in enumerate(map(finish, both)):
         assert status == 75, output
+        assert "diffusion: stopped at step 3, which is saved" in output  # the signal came in step 2
         assert ("psi 2/6" in output) == (i == 0)  # one of them prints
     status, output = finish(start(tmp_path / "run", plates, tmp_path / "2"))
     assert status == 0, output
