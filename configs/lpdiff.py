@@ -11,6 +11,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from data_pipeline.augment import AugmentConfig
+from lpdiff_jax.reading import CHARSET
 
 
 def get_config() -> ConfigDict:
@@ -58,6 +59,8 @@ def get_config() -> ConfigDict:
     config.psi.gradient_weight = 0.5
     # Pixels that prediction and truth may be shifted against each other, unpunished (0: none).
     config.psi.shift = 0
+    # Weight of the reading head's cross-entropy.
+    config.psi.reading_weight = 0.2
 
     # Stage diffusion: the denoiser, on the residual that psi leaves.
     config.diffusion = get_diffusion_stage()
@@ -126,6 +129,16 @@ def get_model() -> ConfigDict:
                 "skips": "fused",
                 "outer_skip": "mean",
             },
+            # Fields of models/reading_head.py:ReadingHead, explained there (slots 0: no reading
+            # head), with the characters that it reads and its confidence's temperature.
+            "reader": {
+                "charset": CHARSET,
+                "temperature": 1.0,
+                "slots": 8,
+                "features": 128,
+                "layers": 2,
+                "heads": 8,
+            },
             # Fields of models/unet.py:UNet, explained there.
             "denoiser": {
                 "features": 64,
@@ -158,6 +171,7 @@ def get_diffusion_stage() -> ConfigDict:
     # psi's own loss, where it is trained on.
     config.gradient_weight = 0.5
     config.shift = 0
+    config.reading_weight = 0.2
     return config
 
 

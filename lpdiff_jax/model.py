@@ -14,10 +14,11 @@ from lpdiff_jax.diffusion.schedule import NoiseSchedule, make_schedule
 from lpdiff_jax.errors import UserError, check_choice
 from lpdiff_jax.models.condition import ConditionNetwork
 from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
+from lpdiff_jax.models.reading_head import ReadingHead
 from lpdiff_jax.models.unet import UNet
 
-# {'condition': {'params', 'batch_stats'}, 'denoiser': {'params'}}; without the denoiser while only
-# psi is trained.
+# {'condition': {'params', 'batch_stats'}, 'reader': {'params'}, 'denoiser': {'params'}}. Not every
+# model has a reader, and the denoiser is missing while only psi is trained.
 Variables = dict[str, Any]
 
 
@@ -32,6 +33,9 @@ class LPDiff:
         deviation it makes signal and noise comparable.
       clip: 'image' clips `x_0 + psi` to [-1, 1]; 'residual' is the published clip of x_0 itself,
         which cannot turn black into white.
+      reader: the reading head, or None.
+      charset: the characters that it reads: of class 1, 2, ...
+      temperature: what its logits are divided by, so that its confidence is right.
     """
 
     image_size: tuple[int, int]
@@ -41,6 +45,9 @@ class LPDiff:
     prediction: str = "v"
     residual_scale: float = 1.0
     clip: str = "image"
+    reader: ReadingHead | None = None
+    charset: str = ""
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         check_choice("prediction", self.prediction, PREDICTIONS)
@@ -52,12 +59,16 @@ class LPDiff:
             self,
             condition=self.condition.clone(dtype=jnp.dtype(dtype)),
             denoiser=self.denoiser.clone(dtype=jnp.dtype(dtype)),
+            reader=self.reader and self.reader.clone(dtype=jnp.dtype(dtype)),
         )
 
     def init(self, key: jax.Array, *, with_denoiser: bool = True) -> Variables:
         """Fresh variables; jit this."""
         frames = jnp.zeros((1, 3, *self.image_size, 3))
         variables: Variables = {"condition": self.condition.init(key, frames)}
+        if self.reader is not None:
+            _, features = self._estimate(variables, frames)
+            variables["reader"] = self.reader.init(key, features)
         if with_denoiser:
             image, level = frames[:, 0], jnp.ones((1,))
             variables["denoiser"] = self.denoiser.init(key, image, image, level)
@@ -67,8 +78,28 @@ class LPDiff:
         self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None
     ) -> jax.Array:
         """The first estimate [B, H, W, 3] from frames [B, N, H, W, 3], mask [B, N]."""
-        psi: Any = self.condition.apply(variables["condition"], frames, mask)
-        return psi
+        return self._estimate(variables, frames, mask)[0]
+
+    def estimate(
+        self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """psi, and the text's probabilities [B, slots, classes] where there is a reading head."""
+        psi, features = self._estimate(variables, frames, mask)
+        if self.reader is None:
+            return psi, None
+        return psi, jax.nn.softmax(self.read_logits(variables, features) / self.temperature)
+
+    def read_logits(self, variables: Variables, features: jax.Array) -> jax.Array:
+        """The reading head's logits [B, slots, classes] from the condition network's features."""
+        if self.reader is None:
+            raise ValueError("this model has no reading head")
+        logits: Any = self.reader.apply(variables["reader"], features)
+        return logits
+
+    def _estimate(
+        self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None
+    ) -> Any:
+        return self.condition.apply(variables["condition"], frames, mask, method="estimate")
 
     def predict_noise(
         self, variables: Variables, psi: jax.Array, x_t: jax.Array, noise_level: jax.Array
@@ -121,7 +152,8 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
     Args:
       config: `image_size`, `prediction`, `residual_scale`, `clip`, `dtype`, and the sections
         `condition`, `denoiser` (fields of the modules) and `schedule` (arguments of
-        `make_schedule`, or `betas`, a list).
+        `make_schedule`, or `betas`, a list); `reader` too where there is a reading head: its
+        `charset`, `temperature` and the module's fields.
 
     Raises:
       UserError: a field that is missing, unknown or out of range.
@@ -136,9 +168,22 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
             prediction=config["prediction"],
             residual_scale=config["residual_scale"],
             clip=config["clip"],
+            **_build_reader(config.get("reader"), dtype),
         )
     except (TypeError, ValueError, KeyError) as error:
         raise UserError(f"the configuration's section `model` does not fit: {error}") from error
+
+
+def _build_reader(config: Mapping[str, Any] | None, dtype: Any) -> dict[str, Any]:
+    """The fields of `LPDiff` that the section `reader` describes; no slots mean no reading head."""
+    if not config or not config["slots"]:
+        return {}
+    fields = {n: v for n, v in config.items() if n not in ("charset", "temperature")}
+    charset = config["charset"]
+    if len(set(charset)) != len(charset) or not charset:
+        raise ValueError("reader.charset is empty or names a character twice")
+    head = ReadingHead(classes=len(charset) + 1, dtype=dtype, **fields)
+    return {"reader": head, "charset": charset, "temperature": config["temperature"]}
 
 
 def build_schedule(config: Mapping[str, Any]) -> NoiseSchedule:

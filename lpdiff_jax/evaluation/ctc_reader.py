@@ -11,7 +11,7 @@ import numpy as np
 
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation import weights
-from lpdiff_jax.evaluation.reading import PLATE_CHARACTERS, Reading
+from lpdiff_jax.reading import CHARSET, Reading
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def load_reader(weights_dir: Path | None = None, masked: bool = True) -> CtcRead
     """
     session = open_session(weights.locate(weights.READER, weights_dir))
     alphabet = session.get_modelmeta().custom_metadata_map["character"].splitlines()
-    texts = [character if character in PLATE_CHARACTERS else "" for character in alphabet]
+    texts = [character if character in CHARSET else "" for character in alphabet]
     kept = [i for i, text in enumerate(["", *texts, ""]) if i == 0 or text or not masked]
     return CtcReader(session, np.array(kept), tuple(["", *texts, ""][i] for i in kept))
 

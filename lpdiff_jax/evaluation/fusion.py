@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lpdiff_jax.evaluation.reading import PosteriorReader, Reading
+from lpdiff_jax.evaluation.reading import PosteriorReader
+from lpdiff_jax.reading import Reading
 
 
 def vote(readings: Sequence[Reading]) -> Reading:

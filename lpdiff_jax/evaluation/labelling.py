@@ -14,8 +14,9 @@ from data_pipeline.example import Example, Source
 from data_pipeline.images import decode_image
 from data_pipeline.mdlp import LABELS_FILE, read_labels
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.reading import PROVINCES, Reader, Reading
+from lpdiff_jax.evaluation.reading import Reader
 from lpdiff_jax.evaluation.report import write_text
+from lpdiff_jax.reading import PROVINCES, Reading
 
 # Civil plates: a province, a letter, then five characters or six (new-energy cars).
 CHINESE_PLATE = rf"[{PROVINCES}][A-Z][A-Z0-9]{{4,5}}[A-Z0-9学警挂港澳]"

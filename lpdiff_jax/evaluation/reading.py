@@ -1,41 +1,11 @@
-"""Reading plates: what a reader is and gives, and the distance between two texts."""
+"""Reading plates: what a reader is, and the distance between two texts."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
-PLATE_CHARACTERS = frozenset(
-    PROVINCES + "使领警学港澳挂应急民航" + "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What a reader makes of one image.
-
-    Attributes:
-      text: the plate's characters; empty when nothing could be read.
-      confidence: of the whole text, in [0, 1]; 0 for an empty one.
-      character_confidences: one figure in [0, 1] a character of `text`.
-    """
-
-    text: str
-    confidence: float
-    character_confidences: tuple[float, ...]
-
-    @classmethod
-    def of(cls, text: str, character_confidences: Sequence[float]) -> "Reading":
-        """A reading whose confidence is that all its characters are right, were they independent.
-
-        Measured: of 500 real plates and their degraded copies, the calibration error of the product
-        is 0.017, that of the mean 0.081.
-        """
-        known = tuple(character_confidences)
-        return cls(text, math.prod(known) if text else 0.0, known)
+from lpdiff_jax.reading import Reading
 
 
 @runtime_checkable

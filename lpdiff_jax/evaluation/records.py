@@ -14,13 +14,9 @@ import numpy as np
 
 from lpdiff_jax.evaluation import fusion, rows
 from lpdiff_jax.evaluation.judges import Judges
-from lpdiff_jax.evaluation.reading import (
-    PosteriorReader,
-    Reader,
-    Reading,
-    normalised_edit_distance,
-)
+from lpdiff_jax.evaluation.reading import PosteriorReader, Reader, normalised_edit_distance
 from lpdiff_jax.evaluation.summary import FIGURES
+from lpdiff_jax.reading import Reading
 
 Scores = dict[str, Any]
 

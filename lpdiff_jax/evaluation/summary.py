@@ -8,7 +8,8 @@ import numpy as np
 
 from lpdiff_jax.evaluation import distribution, rows, statistics
 from lpdiff_jax.evaluation.parts import Record, RowFeatures
-from lpdiff_jax.evaluation.reading import PROVINCES, normalised_edit_distance
+from lpdiff_jax.evaluation.reading import normalised_edit_distance
+from lpdiff_jax.reading import PROVINCES
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from lpdiff_jax.models.layers import (
     expand,
     masked_mean,
     masked_softmax,
+    position_signal,
     space_to_depth,
 )
 
@@ -121,6 +122,16 @@ class ConditionNetwork(nn.Module):
         Raises:
           ValueError: a shape that the network cannot take.
         """
+        return self.estimate(frames, mask, train)[0]
+
+    def estimate(
+        self, frames: jax.Array, mask: jax.Array | None = None, train: bool = False
+    ) -> tuple[jax.Array, jax.Array]:
+        """psi as `__call__` gives it, and the features [B, h, w, C] that a reading head reads.
+
+        They are those of the decoder's first stage: fused over the frames, and wide enough to tell
+        the characters apart.
+        """
         self._check(frames)
         if mask is None:
             mask = jnp.ones(frames.shape[:2], bool)
@@ -132,10 +143,11 @@ class ConditionNetwork(nn.Module):
             skips = [
                 fuse(stage, mask) for fuse, stage in zip(self.fusions, stages[:-1], strict=True)
             ]
-        psi = self.decoder(trunk, skips, train).astype(jnp.float32)
+        image, features = self.decoder(trunk, skips, train)
+        psi = image.astype(jnp.float32)
         if self.outer_skip == "mean":
             psi = psi + masked_mean(frames.astype(jnp.float32), mask)
-        return psi
+        return psi, features
 
     def _encode(self, frames: jax.Array, train: bool) -> list[jax.Array]:
         """Stages [B, N, h, w, C] of frames [B, N, H, W, C]."""
@@ -217,8 +229,12 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(
         self, x: jax.Array, skips: list[jax.Array] | None = None, train: bool = False
-    ) -> jax.Array:
-        """Maps x [B, h, w, C], and the encoder's finer stages if given, to [B, H, W, 3]."""
+    ) -> tuple[jax.Array, jax.Array]:
+        """Maps x [B, h, w, C], and the encoder's finer stages if given, to an image [B, H, W, 3].
+
+        Beside it the features of its first stage.
+        """
+        features = x
         widths = (*reversed(self.features[:-1]), 3 * self.patch**2)
         last = len(widths) - 1
         for i, (width, stride) in enumerate(zip(widths, reversed(self.strides), strict=True)):
@@ -234,7 +250,9 @@ class Decoder(nn.Module):
                     width, self.norm_groups, dtype=self.dtype, name=f"block_{i}_{j}"
                 )
                 x = block(x)
-        return depth_to_space(x, self.patch)
+            if i == 0:
+                features = x
+        return depth_to_space(x, self.patch), features
 
 
 def transposed_conv(
@@ -306,21 +324,6 @@ class ICAM(nn.Module):
             force_fp32_for_softmax=True,
         )
         return attended.reshape(q.shape)
-
-
-def position_signal(height: int, width: int, channels: int) -> jax.Array:
-    """Sinusoids of row and column, half of the channels each: [height, width, channels]."""
-    quarter = channels // 4
-    frequencies = jnp.exp(-jnp.log(100.0) * jnp.arange(quarter) / quarter)
-
-    def waves(length: int) -> jax.Array:
-        angles = jnp.arange(length)[:, None] * frequencies
-        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-
-    rows = jnp.broadcast_to(waves(height)[:, None], (height, width, 2 * quarter))
-    columns = jnp.broadcast_to(waves(width)[None], (height, width, 2 * quarter))
-    signal = jnp.concatenate([rows, columns], axis=-1)
-    return jnp.pad(signal, ((0, 0), (0, 0), (0, channels - 4 * quarter)))
 
 
 def texture_enhancement(x: jax.Array, curvature: str = "corrected") -> jax.Array:

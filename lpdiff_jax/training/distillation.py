@@ -76,7 +76,7 @@ def distillation_stage(name: str, model: LPDiff, config: Any, sampler: Any) -> S
         variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Metrics, Params]:
         plate = to_float(batch["target"])
-        psi, stats = apply_condition(model, variables, batch, False)
+        psi, _, stats = apply_condition(model, variables, batch, False)
         keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(batch["position"])
         index = stride * draw_index(keys, batch["position"], config.batch_size, count)
         noise_of = lambda k: jax.random.normal(jax.random.fold_in(k, 1), plate.shape[1:])  # noqa: E731

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 def psi_loss(
@@ -38,6 +39,21 @@ def _l1_with_gradients(a: jax.Array, b: jax.Array, gradient_weight: float) -> ja
         columns = jnp.abs(jnp.diff(error, axis=2)).mean((1, 2, 3))
         loss = loss + gradient_weight * (rows + columns)
     return loss
+
+
+def reading_loss(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Cross-entropy of the reading head's slots, and what share it reads right: [B] each.
+
+    Args:
+      logits: [B, S, C].
+      labels: int32 [B, S]; plates that are not labelled, all slots negative, cost nothing.
+    """
+    labelled = (labels >= 0).all(1)
+    costs = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
+    right = logits.argmax(-1) == labels
+    watched = {"characters": right.mean(1), "plates": right.all(1).astype(jnp.float32)}
+    loss = costs.mean(1) * labelled
+    return loss, {"reading_loss": loss} | watched
 
 
 def psnr(images: jax.Array, target: jax.Array) -> jax.Array:

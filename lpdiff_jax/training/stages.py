@@ -11,8 +11,9 @@ from lpdiff_jax.diffusion.objective import Objective, diffuse, draw_levels
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
 from lpdiff_jax.model import LPDiff, Variables
+from lpdiff_jax.reading import slot_labels
 from lpdiff_jax.training.dropout import per_sample_dropout
-from lpdiff_jax.training.losses import by_noise_level, psi_loss, psnr
+from lpdiff_jax.training.losses import by_noise_level, psi_loss, psnr, reading_loss
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -61,18 +62,41 @@ def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
 
 
 def psi_stage(model: LPDiff, config: Any) -> Stage:
-    """Trains the condition network alone, against the ground truth."""
+    """Trains the condition network and its reading head alone, against the ground truth."""
 
     def loss(
         variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Metrics, Params]:
         del key
-        target = to_float(batch["target"])
-        psi, stats = apply_condition(model, variables, batch, train)
-        value = psi_loss(psi, target, config.gradient_weight, config.shift)
-        return value, {"psnr": psnr(psi, target)}, stats
+        psi, features, stats = apply_condition(model, variables, batch, train)
+        value, metrics = supervise(model, variables, psi, features, batch, config)
+        return value, metrics, stats
 
-    return Stage("psi", ("condition",), loss, uses_denoiser=False)
+    return Stage("psi", _supervised_networks(model), loss, uses_denoiser=False)
+
+
+def _supervised_networks(model: LPDiff) -> tuple[str, ...]:
+    return ("condition",) if model.reader is None else ("condition", "reader")
+
+
+def supervise(
+    model: LPDiff,
+    variables: Variables,
+    psi: jax.Array,
+    features: jax.Array,
+    batch: Batch,
+    config: Any,
+) -> tuple[jax.Array, Metrics]:
+    """psi's own loss [B], with that of the reading head where there is one, and what to watch."""
+    target = to_float(batch["target"])
+    value = psi_loss(psi, target, config.gradient_weight, config.shift)
+    metrics = {"psnr": psnr(psi, target)}
+    if model.reader is None:
+        return value, metrics
+    logits = model.read_logits(variables, features)
+    labels = slot_labels(batch["text"], model.charset, model.reader.slots)
+    reading, watched = reading_loss(logits, labels)
+    return value + config.reading_weight * reading, metrics | watched
 
 
 def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
@@ -91,7 +115,7 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Metrics, Params]:
         target = to_float(batch["target"])
-        psi, stats = apply_condition(model, variables, batch, train and mode != "frozen")
+        psi, features, stats = apply_condition(model, variables, batch, train and mode != "frozen")
         metrics = {"psnr": psnr(psi, target)}
         seen = jax.lax.stop_gradient(psi) if mode in ("frozen", "detached") else psi
         level, value = diffusion_loss(
@@ -100,27 +124,34 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         )  # fmt: skip
         metrics |= {"diffusion_loss": value} | by_noise_level(value, level)
         if supervised:
-            metrics["psi_loss"] = psi_loss(psi, target, config.gradient_weight, config.shift)
-            value = value + metrics["psi_loss"]
+            own, watched = supervise(model, variables, psi, features, batch, config)
+            value, metrics = value + own, metrics | watched | {"psi_loss": own}
         return value, metrics, stats
 
-    trained = ("denoiser",) if mode == "frozen" else ("condition", "denoiser")
-    return Stage(name, trained, loss)
+    trained = {
+        "frozen": (),
+        "unsupervised": ("condition",),
+    }.get(mode, _supervised_networks(model))
+    return Stage(name, (*trained, "denoiser"), loss)
 
 
 def apply_condition(
     model: LPDiff, variables: Variables, batch: Batch, train: bool
-) -> tuple[jax.Array, Params]:
-    """psi [B, H, W, 3] of a batch, and the condition network's new statistics, if it has any."""
-    frames = to_float(batch["frames"])
+) -> tuple[jax.Array, jax.Array, Params]:
+    """psi [B, H, W, 3] of a batch, the features that the reading head reads, new statistics.
+
+    The last are the condition network's, by its name, if it has any.
+    """
     stats = variables["condition"].get("batch_stats")
-    if not (train and stats):
-        psi = model.psi(variables, frames, batch["frame_mask"])
-        return psi, {} if stats is None else {"condition": stats}
-    psi, updated = model.condition.apply(
-        variables["condition"], frames, batch["frame_mask"], train=True, mutable=["batch_stats"]
+    (psi, features), updated = model.condition.apply(
+        variables["condition"],
+        to_float(batch["frames"]),
+        batch["frame_mask"],
+        train=train and stats is not None,
+        mutable=["batch_stats"],
+        method="estimate",
     )
-    return psi, {"condition": updated["batch_stats"]}
+    return psi, features, {} if stats is None else {"condition": updated["batch_stats"]}
 
 
 def diffusion_loss(

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from lpdiff_jax.evaluation.reading import Reading
+from lpdiff_jax.reading import Reading
 
 GROUPS = 5
 SIZE = (24, 48)

@@ -8,7 +8,7 @@ import pytest
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation import ctc_reader
 from lpdiff_jax.evaluation.ctc_reader import CtcReader
-from lpdiff_jax.evaluation.reading import Reading
+from lpdiff_jax.reading import Reading
 
 
 class Session:

@@ -7,7 +7,7 @@ import pytest
 
 from lpdiff_jax.evaluation.ctc_reader import CtcReader
 from lpdiff_jax.evaluation.fusion import read_product, vote
-from lpdiff_jax.evaluation.reading import Reading
+from lpdiff_jax.reading import Reading
 
 
 def test_vote_by_character():

@@ -15,6 +15,9 @@ class Condition(nn.Module):
     def __call__(self, frames, mask=None, train=False):
         return nn.Conv(3, (1, 1), name="conv")(frames.mean(1))
 
+    def estimate(self, frames, mask=None, train=False):
+        return self(frames, mask, train), frames.mean(1)
+
 
 class Denoiser(nn.Module):
     """Two convolutions with dropout between, told the noise level as a channel."""

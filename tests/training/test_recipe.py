@@ -208,7 +208,7 @@ def test_every_configuration_describes_stages_that_can_be_built(config):
     model = build_model(config.model)
     for name in config.stages:
         stage = make_stage(name, model, config)
-        assert set(stage.trained) <= {"condition", "denoiser"}
+        assert set(stage.trained) <= {"condition", "reader", "denoiser"}
 
 
 def test_an_unknown_choice_names_those_there_are():

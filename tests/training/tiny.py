@@ -30,6 +30,8 @@ TINY = {
     "model.condition.blocks": 0,
     "model.condition.norm_groups": 2,
     "model.condition.heads": 2,
+    "model.reader.features": 8,
+    "model.reader.heads": 2,
     "model.denoiser.features": 8,
     "model.denoiser.multipliers": (1,),
     "model.denoiser.norm_groups": 2,

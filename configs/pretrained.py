@@ -1,0 +1,18 @@
+r"""The packaged model: trained on a CPU in hours, on synthetic plates alone.
+
+python train.py --config configs/pretrained.py --workdir runs/pretrained
+"""
+
+from ml_collections import ConfigDict
+
+from configs import compact
+
+
+def get_config() -> ConfigDict:
+    """The compact configuration, cheap enough for two CPU cores."""
+    config = compact.get_config()
+    config.model.condition.update(features=(32, 64, 128))
+    config.model.denoiser.update(features=32, blocks=1)
+    config.psi.update(learning_rate=1e-3, warmup_steps=100, ema_decay=0.995)
+    config.diffusion.update(learning_rate=1e-3, warmup_steps=100, ema_decay=0.995)
+    return config
