@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,21 @@ from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import LPDiff, Variables, build_model
 from lpdiff_jax.model_directory import StoredModel, is_model_directory, load_model
+from lpdiff_jax.reading import Reading, read_slots
 
 DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Estimate(NamedTuple):
+    """What the condition network makes of a batch.
+
+    Attributes:
+      psi: [B, H, W, 3], the first estimate, not clipped.
+      slots: [B, S, C], the reading head's probabilities; None in a model that has none.
+    """
+
+    psi: jax.Array
+    slots: jax.Array | None
 
 
 class Restorer:
@@ -49,7 +62,7 @@ class Restorer:
         self.variables = jax.tree.map(jnp.asarray, variables)
         self.sampler = sampler if isinstance(sampler, Sampler) else make_sampler(sampler)
         self.max_batch = max_batch
-        self._condition = jax.jit(model.psi)
+        self._estimate = jax.jit(lambda *arrays: Estimate(*model.estimate(*arrays)))
         self._denoise = jax.jit(model.predict_noise)
         self._sample = jax.jit(functools.partial(_sample, model), static_argnames="sampler")
 
@@ -109,10 +122,30 @@ class Restorer:
         """Whether the denoiser is there; without it (only psi is trained) psi is the result."""
         return "denoiser" in self.variables
 
+    @property
+    def charset(self) -> str:
+        """The characters that the reading head reads; empty where there is none."""
+        return self.model.charset
+
     def condition(self, frames: Any, mask: Any = None) -> jax.Array:
         """psi [B, H, W, 3], the first estimate, not clipped."""
-        frames, mask = self._check(frames, mask)
-        return self._in_parts(self._condition, frames, mask)
+        return self.estimate(frames, mask).psi
+
+    def read(self, frames: Any, mask: Any = None) -> list[Reading]:
+        """Reads the plates straight from their frames, without a picture in between.
+
+        Raises:
+          UserError: the model has no reading head, or frames of another size.
+        """
+        slots = self.estimate(frames, mask).slots
+        if slots is None:
+            raise UserError("this model has no reading head (config.model.reader)")
+        return read_slots(np.asarray(slots), self.charset)
+
+    def estimate(self, frames: Any, mask: Any = None) -> Estimate:
+        """psi and, by the reading head, the text's probabilities."""
+        estimate: Estimate = self._in_parts(self._estimate, *self._check(frames, mask))
+        return estimate
 
     def denoise(self, psi: Any, x_t: Any, noise_level: Any) -> jax.Array:
         """The noise predicted in x_t [B, H, W, 3]; noise_level [B] = sqrt(alphas_cumprod)."""
@@ -169,7 +202,7 @@ class Restorer:
             return jnp.repeat(jnp.clip(psi, -1, 1)[:, None], samples, axis=1)
         seeds = np.broadcast_to(np.asarray(seed, np.uint32), psi.shape[:1])
         # Samples lie beside each other in one batch: [B, K] flattened.
-        plates = self._in_parts(
+        plates: jax.Array = self._in_parts(
             functools.partial(self._sample, sampler=chosen),
             jnp.repeat(psi, samples, axis=0),
             jnp.asarray(np.repeat(seeds, samples)),
@@ -196,13 +229,15 @@ class Restorer:
             raise UserError(str(error)) from error
         return chosen
 
-    def _in_parts(self, function: Any, *arrays: jax.Array) -> jax.Array:
+    def _in_parts(self, function: Any, *arrays: jax.Array) -> Any:
         """Applies a compiled function to batches [B, ...] in parts of few sizes."""
         parts = []
         for part, size in batch_parts(len(arrays[0]), self.max_batch):
             out = function(self.variables, *(_fill(x[part], size) for x in arrays))
-            parts.append(out[: part.stop - part.start])
-        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+            parts.append(jax.tree.map(lambda x, count=part.stop - part.start: x[:count], out))
+        if len(parts) == 1:
+            return parts[0]
+        return jax.tree.map(lambda *xs: jnp.concatenate(xs), *parts)
 
     def _check(self, frames: Any, mask: Any) -> tuple[jax.Array, jax.Array]:
         frames = jnp.asarray(frames, jnp.float32)

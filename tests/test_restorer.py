@@ -113,7 +113,7 @@ def test_batches_of_any_size_compile_few_functions(frames):
     for count in (2, 3, 4, 5):
         restorer.restore(frames[:count])
     assert restorer._sample._cache_size() == 1
-    assert restorer._condition._cache_size() == 1
+    assert restorer._estimate._cache_size() == 1
 
 
 @pytest.mark.parametrize(
@@ -180,3 +180,21 @@ def test_without_a_denoiser_psi_is_the_result(restorer, frames):
     )  # fmt: skip
     psi = np.clip(only_psi.condition(frames), -1, 1)
     np.testing.assert_array_equal(only_psi.restore(frames, samples=2)[:, 1], psi)
+
+
+def test_reading_goes_by_the_frames(frames):
+    reader = {"charset": "AB1", "temperature": 2.0, "slots": 3, "features": 8, "layers": 1}
+    model = build_model(CONFIG | {"reader": reader | {"heads": 2}})
+    reads = Restorer(model, draw_variables(model), SAMPLER, max_batch=4)
+    slots = np.asarray(reads.estimate(frames).slots)
+    assert slots.shape == (5, 3, 4)
+    np.testing.assert_allclose(slots.sum(-1), 1, rtol=1e-5)
+    readings = reads.read(frames)
+    assert len(readings) == 5
+    assert all(set(reading.text) <= set("AB1") for reading in readings)
+    assert readings[2] == reads.read(frames[2:3])[0]
+
+
+def test_a_model_without_a_reading_head_says_so(restorer, frames):
+    with pytest.raises(UserError, match="no reading head"):
+        restorer.read(frames)

@@ -223,11 +223,11 @@ class _Run:
         names = [source[int(i)].name for i in batch["index"]]
         positions = [source.indices[int(i)] for i in batch["index"]]
         texts = [decode_text(codes) for codes in batch["text"]]
-        images, samples = self.make_rows(batch, model_batch)
+        images, restored = self.make_rows(batch, model_batch)
         problems: list[list[str]] = [[] for _ in names]
         for folder in self.options.compare:
             images[folder.name] = folder.read(names, self.options.image_size, problems)
-        scores = self.score(images, samples, texts)
+        scores = self.score(images, restored, texts)
         sweep = self.sweep(batch, model_batch, texts)
         valid = np.flatnonzero(batch["valid"])
         self.part.append(
@@ -248,8 +248,8 @@ class _Run:
 
     def make_rows(
         self, batch: Batch, model_batch: Batch
-    ) -> tuple[dict[str, rows.Images], np.ndarray | None]:
-        """The rows that have images, and the samples to vote on."""
+    ) -> tuple[dict[str, rows.Images], rows.Restored | None]:
+        """The rows that have images, and what the model has made."""
         images = rows.input_rows(batch)
         if self.restorer is None:
             return images, None
@@ -263,15 +263,17 @@ class _Run:
             seed=self.options.seed,
         )
         self.seconds["restoring"] += time.perf_counter() - start
-        several = self.options.samples > 1
-        return images | restored.rows(), restored.samples if several else None
+        return images | restored.rows(), restored
 
     def score(
-        self, images: Mapping[str, rows.Images], samples: np.ndarray | None, texts: Sequence[str]
+        self,
+        images: Mapping[str, rows.Images],
+        restored: rows.Restored | None,
+        texts: Sequence[str],
     ) -> list[dict[str, records.Scores]]:
         """The scores of each plate, by row."""
         start = time.perf_counter()
-        scores = records.score_batch(images, samples, texts, self.judges)
+        scores = records.score_batch(images, restored, texts, self.judges)
         self.seconds["judging"] += time.perf_counter() - start
         return scores
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from lpdiff_jax.evaluation import rows, statistics
 from lpdiff_jax.evaluation.parts import Record
+from lpdiff_jax.evaluation.reading import align_places
 
 # What stands for a character that was not read at all.
 NOTHING = ""
@@ -47,28 +48,7 @@ def align(reading: str, truth: str) -> list[str]:
 
     Follows a shortest edit path, so that one lost character does not shift all that come after.
     """
-    costs = _edit_costs(reading, truth)
-    aligned = [NOTHING] * len(truth)
-    i, j = len(reading), len(truth)
-    while j:
-        if i and costs[i][j] == costs[i - 1][j - 1] + (reading[i - 1] != truth[j - 1]):
-            i, j = i - 1, j - 1
-            aligned[j] = reading[i]
-        elif i and costs[i][j] == costs[i - 1][j] + 1:
-            i -= 1
-        else:
-            j -= 1
-    return aligned
-
-
-def _edit_costs(reading: str, truth: str) -> list[list[int]]:
-    """Edit distances of all beginnings of `reading` [i] and `truth` [j]."""
-    costs = [[i + j for j in range(len(truth) + 1)] for i in range(len(reading) + 1)]
-    for i, read in enumerate(reading):
-        for j, true in enumerate(truth):
-            change = costs[i][j] + (read != true)
-            costs[i + 1][j + 1] = min(change, costs[i][j + 1] + 1, costs[i + 1][j] + 1)
-    return costs
+    return [NOTHING if i is None else reading[i] for i in align_places(reading, truth)]
 
 
 def _by_position(pairs: Sequence[tuple[list[str], str]]) -> list[dict[str, float]]:

@@ -16,14 +16,14 @@ from lpdiff_jax.evaluation import fusion, rows
 from lpdiff_jax.evaluation.judges import Judges
 from lpdiff_jax.evaluation.reading import PosteriorReader, Reader, normalised_edit_distance
 from lpdiff_jax.evaluation.summary import FIGURES
-from lpdiff_jax.reading import Reading
+from lpdiff_jax.reading import Reading, read_slots
 
 Scores = dict[str, Any]
 
 
 def score_batch(
     images: Mapping[str, rows.Images],
-    samples: np.ndarray | None,
+    restored: rows.Restored | None,
     texts: Sequence[str],
     judges: Judges,
 ) -> list[dict[str, Scores]]:
@@ -31,7 +31,7 @@ def score_batch(
 
     Args:
       images: the rows that have images, the ground truth among them.
-      samples: restored samples uint8 [B, samples, H, W, 3] to be voted on, or None.
+      restored: what the model has made of them, or None.
       texts: the true text of each plate; empty where it is not known.
       judges: what judges the images.
 
@@ -39,14 +39,13 @@ def score_batch(
       For each plate its scores by row, in the table's order.
     """
     plates = _score_images(images, judges)
-    if judges.reader is not None:
-        readings = read_rows(judges.reader, images)
-        if samples is not None:
-            readings[rows.voted_row(samples.shape[1])] = _read_samples(judges.reader, samples)
-        for name, row_readings in readings.items():
-            for plate, reading, text in zip(plates, row_readings, texts, strict=True):
-                if reading is not None:
-                    plate.setdefault(name, {}).update(score_reading(reading, text))
+    readings = {} if judges.reader is None else read_rows(judges.reader, images)
+    if restored is not None:
+        readings |= read_restored(judges.reader, restored, readings)
+    for name, row_readings in readings.items():
+        for plate, reading, text in zip(plates, row_readings, texts, strict=True):
+            if reading is not None:
+                plate.setdefault(name, {}).update(score_reading(reading, text))
     for plate in plates:
         plate[rows.BEST_FRAME] = best_frame(plate)
     return [{name: plate[name] for name in rows.order(plate)} for plate in plates]
@@ -104,8 +103,34 @@ def _read_images(reader: Reader, images: np.ndarray) -> tuple[list[Reading], np.
     return reader.decode(probabilities), probabilities
 
 
-def _read_samples(reader: Reader, samples: np.ndarray) -> list[Reading | None]:
-    return [fusion.vote(reader.read(plate)) for plate in samples]
+def read_restored(
+    reader: Reader | None, restored: rows.Restored, known: Mapping[str, Sequence[Reading | None]]
+) -> dict[str, list[Reading | None]]:
+    """The rows that are readings alone: several samples voted, the reading head's, all fused.
+
+    Args:
+      reader: reads the samples; without one the reading head is alone.
+      restored: a batch.
+      known: the readings of its images: those of psi and of the first sample are used again.
+    """
+    found: dict[str, list[Reading | None]] = {}
+    pictures: list[list[Reading]] = [[] for _ in restored.psi]
+    if reader is not None:
+        firsts = zip(known[rows.PSI], known[rows.RESTORED], strict=True)
+        pictures = [[r for r in pair if r is not None] for pair in firsts]
+        if restored.samples.shape[1] > 1:
+            more = [reader.read(plate[1:]) for plate in restored.samples]
+            pictures = [[*a, *b] for a, b in zip(pictures, more, strict=True)]
+            row = rows.voted_row(restored.samples.shape[1])
+            found[row] = [fusion.vote(readings[1:]) for readings in pictures]
+    if restored.slots is not None:
+        found[rows.READING_HEAD] = [*read_slots(restored.slots, restored.charset)]
+        if reader is not None:
+            found[rows.FUSED] = [
+                fusion.fuse(slots, restored.charset, readings)
+                for slots, readings in zip(restored.slots, pictures, strict=True)
+            ]
+    return found
 
 
 def best_frame(scores: Mapping[str, Scores]) -> Scores:

@@ -22,7 +22,8 @@ FRAMES_VOTED = "frames, voted"
 FRAMES_MULTIPLIED = "frames, probabilities multiplied"
 PSI = "psi"
 RESTORED = "restored"
-
+READING_HEAD = "reading head"
+FUSED = "reading head and pictures, fused"
 
 _FRAME = "frame "
 
@@ -50,7 +51,9 @@ def image_path(directory: Path, row: str, group: str) -> Path:
 
 def order(names: Iterable[str]) -> list[str]:
     """The rows in the order of the table, the input's first and others' results last."""
-    fixed = [BEST_FRAME, MEAN_FRAME, FRAMES_VOTED, FRAMES_MULTIPLIED, PSI, RESTORED]
+    fixed = [
+        BEST_FRAME, MEAN_FRAME, FRAMES_VOTED, FRAMES_MULTIPLIED, PSI, RESTORED, READING_HEAD, FUSED
+    ]  # fmt: skip
 
     def key(name: str) -> tuple[int, int, str]:
         if name == GROUND_TRUTH:
@@ -70,20 +73,22 @@ class Restores(Protocol):
     @property
     def image_size(self) -> tuple[int, int]: ...
 
-    def condition(self, frames: Any, mask: Any = None) -> Any:
-        """psi [B, H, W, 3] of frames [B, N, H, W, 3]."""
+    @property
+    def charset(self) -> str: ...
 
-    def restore(
+    def estimate(self, frames: Any, mask: Any = None) -> Any:
+        """`psi` [B, H, W, 3] of frames [B, N, H, W, 3], and `slots`, see `restorer.Estimate`."""
+
+    def sample(
         self,
-        frames: Any,
-        mask: Any = None,
+        psi: Any,
         *,
         steps: int | None = None,
         sampler: str | None = None,
         samples: int = 1,
         seed: int = 0,
     ) -> Any:
-        """Restored plates [B, samples, H, W, 3]."""
+        """Restored plates [B, samples, H, W, 3] from psi."""
 
 
 @dataclass(frozen=True)
@@ -112,10 +117,19 @@ def _mean_of_frames(frames: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Restored:
-    """psi uint8 [B, H, W, 3] and the restored samples uint8 [B, samples, H, W, 3] of a batch."""
+    """What the model makes of a batch.
+
+    Attributes:
+      psi: uint8 [B, H, W, 3].
+      samples: uint8 [B, samples, H, W, 3].
+      slots: the reading head's probabilities [B, S, C], if there is one.
+      charset: the characters that it reads.
+    """
 
     psi: np.ndarray
     samples: np.ndarray
+    slots: np.ndarray | None
+    charset: str
 
     def rows(self) -> dict[str, Images]:
         """The rows psi and restored; the latter is the first sample."""
@@ -138,11 +152,13 @@ def restore_batch(
     """Runs the model on a batch of frames of its own size; the results have `image_size`."""
     frames = to_float(parallel.split_over_local_devices(batch["frames"]))
     mask = parallel.split_over_local_devices(batch["frame_mask"])
-    psi = np.asarray(to_uint8(restorer.condition(frames, mask)))
-    restored = restorer.restore(frames, mask, steps=steps, samples=samples, seed=seed)
+    estimate = restorer.estimate(frames, mask)
+    psi = np.asarray(to_uint8(estimate.psi))
+    restored = restorer.sample(estimate.psi, steps=steps, samples=samples, seed=seed)
     flat = np.asarray(to_uint8(restored)).reshape(-1, *psi.shape[1:])
     resized = _resize_all(flat, image_size).reshape(len(psi), samples, *image_size, 3)
-    return Restored(_resize_all(psi, image_size), resized)
+    slots = None if estimate.slots is None else np.asarray(estimate.slots)
+    return Restored(_resize_all(psi, image_size), resized, slots, restorer.charset)
 
 
 def _resize_all(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

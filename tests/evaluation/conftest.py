@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.reading import Reading
+from lpdiff_jax.restorer import Estimate
 
 GROUPS = 5
 SIZE = (24, 48)
@@ -45,12 +46,13 @@ class GreyRestorer:
 
     image_size: tuple[int, int] = SIZE
     level: float = -1.0
+    charset: str = ""
 
-    def condition(self, frames, mask=None):
-        return frames[:, 0]
+    def estimate(self, frames, mask=None):
+        return Estimate(frames[:, 0], None)
 
-    def restore(self, frames, mask=None, steps=None, sampler=None, samples=1, seed=0):
-        batch = len(frames)
+    def sample(self, psi, steps=None, sampler=None, samples=1, seed=0):
+        batch = len(psi)
         return np.full((batch, samples, *self.image_size, 3), self.level, np.float32)
 
 

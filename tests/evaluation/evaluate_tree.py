@@ -7,15 +7,18 @@ import sys
 
 import numpy as np
 
+from lpdiff_jax.restorer import Estimate
+
 
 class FirstFrame:
     image_size = (24, 48)
+    charset = ""
 
-    def condition(self, frames, mask=None):
-        return frames[:, 0]
+    def estimate(self, frames, mask=None):
+        return Estimate(frames[:, 0], None)
 
-    def restore(self, frames, mask=None, *, samples=1, **_):
-        return frames[:, :1].repeat(samples, axis=1)
+    def sample(self, psi, *, samples=1, **_):
+        return psi[:, None].repeat(samples, axis=1)
 
 
 def main(root: str, out: str, *process: str) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.evaluation.ctc_reader import CtcReader
-from lpdiff_jax.evaluation.fusion import read_product, vote
+from lpdiff_jax.evaluation.fusion import fuse, read_product, vote
 from lpdiff_jax.reading import Reading
 
 
@@ -37,3 +37,18 @@ def test_product_of_probabilities():
     assert fused.text == "B"
     weights = np.array([0.1 * 0.1, 0.5 * 0.3, 0.4 * 0.6])
     assert fused.confidence == pytest.approx(weights[2] / weights.sum())
+
+
+def test_pictures_decide_where_the_reading_head_hesitates():
+    charset = "AB12"
+    slots = np.full((4, 5), 0.01)
+    slots[0, [1, 2]] = 0.5, 0.46  # A, hardly B
+    slots[1, 3] = slots[2, 4] = slots[3, 0] = 0.96  # 1, 2, nothing
+    assert fuse(slots, charset, []).text == "A12"
+    seen = Reading("B1", 0.81, (0.9, 0.9))
+    fused = fuse(slots, charset, [seen, Reading("", 0.0, ())])
+    assert fused.text == "B12"
+    assert 0.5 < fused.character_confidences[0] < 0.8
+    assert fused.character_confidences[1] > 0.96
+    # A character that the charset does not have says nothing.
+    assert fuse(slots, charset, [Reading("X1", 0.81, (0.9, 0.9))]).text == "A12"

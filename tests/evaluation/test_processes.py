@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.sources import open_source
-from lpdiff_jax.evaluation.evaluate import evaluate
+from lpdiff_jax.evaluation.evaluate import Options, evaluate
 from lpdiff_jax.evaluation.judges import Judges
+from lpdiff_jax.restorer import Estimate
 
 GROUPS = 11
 PROGRAM = Path(__file__).parent / "evaluate_tree.py"
@@ -76,20 +77,19 @@ def test_one_device_eight_and_two_processes(tree, tmp_path):
 def test_what_was_computed_before_a_crash_is_kept(tree, tmp_path, grey_reader):
     class Fails:
         image_size = (24, 48)
+        charset = ""
 
         def __init__(self):
             self.calls = 0
 
-        def condition(self, frames, mask=None):
+        def estimate(self, frames, mask=None):
             self.calls += 1
             if self.calls > 2:
                 raise RuntimeError("out of memory")
-            return frames[:, 0]
+            return Estimate(frames[:, 0], None)
 
-        def restore(self, frames, mask=None, *, samples=1, **_):
-            return frames[:, :1]
-
-    from lpdiff_jax.evaluation.evaluate import Options
+        def sample(self, psi, **_):
+            return psi[:, None]
 
     options = Options(image_size=(24, 48), batch_size=4)
     source = open_source(tree, "val")
