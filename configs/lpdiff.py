@@ -130,10 +130,12 @@ def get_model() -> ConfigDict:
                 "outer_skip": "mean",
             },
             # Fields of models/reading_head.py:ReadingHead, explained there (slots 0: no reading
-            # head), with the characters that it reads and its confidence's temperature.
+            # head), with the characters that it reads, its confidence's temperature, and the
+            # confidence from which on a plate is called readable (`lpdiff pack` fits both).
             "reader": {
                 "charset": CHARSET,
                 "temperature": 1.0,
+                "readable": 0.95,
                 "slots": 8,
                 "features": 128,
                 "layers": 2,

@@ -36,6 +36,7 @@ class LPDiff:
       reader: the reading head, or None.
       charset: the characters that it reads: of class 1, 2, ...
       temperature: what its logits are divided by, so that its confidence is right.
+      readable: confidence from which on a plate is called readable.
     """
 
     image_size: tuple[int, int]
@@ -48,6 +49,7 @@ class LPDiff:
     reader: ReadingHead | None = None
     charset: str = ""
     temperature: float = 1.0
+    readable: float = 0.95
 
     def __post_init__(self) -> None:
         check_choice("prediction", self.prediction, PREDICTIONS)
@@ -153,7 +155,7 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
       config: `image_size`, `prediction`, `residual_scale`, `clip`, `dtype`, and the sections
         `condition`, `denoiser` (fields of the modules) and `schedule` (arguments of
         `make_schedule`, or `betas`, a list); `reader` too where there is a reading head: its
-        `charset`, `temperature` and the module's fields.
+        `charset`, `temperature`, `readable` and the module's fields.
 
     Raises:
       UserError: a field that is missing, unknown or out of range.
@@ -178,12 +180,13 @@ def _build_reader(config: Mapping[str, Any] | None, dtype: Any) -> dict[str, Any
     """The fields of `LPDiff` that the section `reader` describes; no slots mean no reading head."""
     if not config or not config["slots"]:
         return {}
-    fields = {n: v for n, v in config.items() if n not in ("charset", "temperature")}
-    charset = config["charset"]
+    use = {name: config[name] for name in ("charset", "temperature", "readable")}
+    fields = {name: value for name, value in config.items() if name not in use}
+    charset = use["charset"]
     if len(set(charset)) != len(charset) or not charset:
         raise ValueError("reader.charset is empty or names a character twice")
     head = ReadingHead(classes=len(charset) + 1, dtype=dtype, **fields)
-    return {"reader": head, "charset": charset, "temperature": config["temperature"]}
+    return {"reader": head, **use}
 
 
 def build_schedule(config: Mapping[str, Any]) -> NoiseSchedule:

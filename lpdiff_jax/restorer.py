@@ -17,6 +17,8 @@ from lpdiff_jax.model_directory import StoredModel, is_model_directory, load_mod
 from lpdiff_jax.reading import Reading, read_slots
 
 DTYPES = ("float32", "bfloat16", "float16")
+# The model that comes with the package.
+PACKAGED = Path(__file__).with_name("pretrained")
 
 
 class Estimate(NamedTuple):
@@ -69,7 +71,7 @@ class Restorer:
     @classmethod
     def load(
         cls,
-        source: str | Path,
+        source: str | Path | None = None,
         *,
         norm_groups: int = 32,
         betas: Sequence[float] | None = None,
@@ -81,7 +83,7 @@ class Restorer:
 
         Args:
           source: a work directory of `train.py`, a model directory, or a published program's
-            `..._gen.pth`.
+            `..._gen.pth`; None takes the model that comes with the package.
           norm_groups: for a `.pth`, whose names and shapes do not tell it.
           betas: [T], for a `.pth` without schedule buffers.
           image_size: (height, width) that a `.pth` works at.
@@ -91,7 +93,7 @@ class Restorer:
         Raises:
           UserError: there is no such model, or it cannot be read.
         """
-        path = Path(source)
+        path = PACKAGED if source is None else Path(source)
         if path.is_file():
             from lpdiff_jax.torch_checkpoint import read_checkpoint
 
@@ -261,7 +263,9 @@ def make_sampler(section: Mapping[str, Any]) -> Sampler:
 
 
 def _parts(stored: StoredModel) -> tuple[LPDiff, Variables, dict[str, Any]]:
-    return build_model(stored.config["model"]), stored.variables, stored.config["sampler"]
+    # Stored with 16 bits perhaps, to be small; parameters are float32 all the same.
+    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), stored.variables)
+    return build_model(stored.config["model"]), variables, stored.config["sampler"]
 
 
 def _in_precision(dtype: str, model: LPDiff, variables: Variables) -> tuple[LPDiff, Variables]:

@@ -11,8 +11,9 @@ import numpy as np
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float, to_uint8
 from lpdiff_jax.inputs import InputGroup, find_groups, load_frames, stack_frames
+from lpdiff_jax.reading import Reading, read_slots
 from lpdiff_jax.restorer import Restorer
-from lpdiff_jax.sheets import contact_sheet, write_image
+from lpdiff_jax.sheets import contact_sheet, text_image, write_image
 
 FOLDERS = ("restored", "psi", "sheets")
 
@@ -64,7 +65,8 @@ def restore_files(
       progress: called with the groups done and their number.
 
     Returns:
-      The content of restore.json: `plates`, `problems`, and what is needed to repeat the work.
+      The content of restore.json: `plates` (with a `reading` where the model has a reading head),
+      `problems`, and what is needed to repeat the work.
 
     Raises:
       UserError: nothing to restore, or a folder that cannot be written.
@@ -126,23 +128,33 @@ def _restore_batch(
     stacked += [stacked[-1]] * (options.batch_size - len(stacked))
     frames = np.stack([images for images, _ in stacked])
     mask = np.stack([real for _, real in stacked])
-    psi = restorer.condition(to_float(frames), mask)
+    estimate = restorer.estimate(to_float(frames), mask)
     plates = restorer.sample(
-        psi,
+        estimate.psi,
         steps=options.steps,
         sampler=options.sampler,
         samples=options.samples,
         seed=options.seed,
     )
-    estimates, restored = np.asarray(to_uint8(psi)), np.asarray(to_uint8(plates))
+    psi, restored = np.asarray(to_uint8(estimate.psi)), np.asarray(to_uint8(plates))
+    readings: list[Reading | None] = [None] * len(psi)
+    if estimate.slots is not None:
+        readings = [*read_slots(np.asarray(estimate.slots), restorer.charset)]
+    readable = restorer.model.readable
     return [
-        _write(output, group, frames[i][mask[i]], estimates[i], restored[i])
+        _write(output, group, frames[i][mask[i]], psi[i], restored[i], readings[i], readable)
         for i, (group, _) in enumerate(loaded)
     ]
 
 
 def _write(
-    output: Path, group: InputGroup, frames: np.ndarray, psi: np.ndarray, restored: np.ndarray
+    output: Path,
+    group: InputGroup,
+    frames: np.ndarray,
+    psi: np.ndarray,
+    restored: np.ndarray,
+    reading: Reading | None,
+    readable: float,
 ) -> dict[str, Any]:
     """Writes one plate's pictures: psi, every restored sample, and the sheet with its inputs."""
     names = [group.name] + [f"{group.name}_{k}" for k in range(2, len(restored) + 1)]
@@ -152,10 +164,22 @@ def _write(
     # "generated": a reader of the sheet must not take a restored plate for a photograph.
     titles = [f"frame {i + 1}" for i in range(len(frames))] + ["psi"]
     titles += [f"generated {k + 1}" for k in range(len(restored))]
-    sheet = contact_sheet([[*frames, psi, *restored]], titles)
-    write_image(output / "sheets" / f"{group.name}.png", sheet)
-    return {
+    cells = [*frames, psi, *restored]
+    plate: dict[str, Any] = {
         "name": group.name,
         "inputs": [str(path) for path in group.paths],
         "restored": [f"restored/{name}.png" for name in names],
     }
+    if reading is not None:
+        sure = reading.confidence >= readable
+        plate["reading"] = dataclasses.asdict(reading) | {"readable": sure}
+        cells.append(reading_cell(reading, sure, psi.shape[:2]))
+        titles.append("read from the frames")
+    write_image(output / "sheets" / f"{group.name}.png", contact_sheet([cells], titles))
+    return plate
+
+
+def reading_cell(reading: Reading, sure: bool, size: tuple[int, int]) -> np.ndarray:
+    """A cell of a sheet, uint8 [H, W, 3]: the text, its confidence, and whether to rely on it."""
+    note = f"confidence {reading.confidence:.2f}" + ("" if sure else ": do not rely on it")
+    return text_image(reading.text, note, size)

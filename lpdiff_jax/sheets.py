@@ -6,7 +6,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
+
+from data_pipeline.synthetic.plates import FONT
 
 _GAP = 4
 _HEADER = 24
@@ -32,6 +34,27 @@ def contact_sheet(lines: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) 
         )
     rows = [np.concatenate([_framed(image) for image in line], axis=1) for line in lines]
     return np.concatenate([header, *rows])
+
+
+def text_image(text: str, note: str, size: tuple[int, int]) -> np.ndarray:
+    """A cell of a sheet that shows a plate's text, with a note below.
+
+    Args:
+      text: characters of plates.
+      note: anything in ASCII.
+      size: (H, W).
+
+    Returns:
+      uint8 [H, W, 3].
+    """
+    height, width = size
+    cell = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(cell)
+    large = ImageFont.truetype(FONT, min(height // 3, width // 6))
+    draw.text((width / 2, 0.38 * height), text, "black", large, anchor="mm")
+    small = ImageFont.load_default(max(height // 6, 8))
+    draw.text((width / 2, 0.78 * height), note, "black", small, anchor="mm")
+    return np.asarray(cell)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -12,7 +12,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="+", metavar="INPUT", help="folder, image or video")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     parser.add_argument(
-        "--model", required=True, help="work directory, model directory or ..._gen.pth"
+        "--model",
+        help="work directory, model directory or ..._gen.pth (default: the packaged model)",
     )
     parser.add_argument("--steps", type=int, help="denoiser calls (default: the model's)")
     parser.add_argument("--sampler", help="sampler (default: the model's)")

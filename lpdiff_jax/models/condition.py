@@ -22,7 +22,6 @@ from lpdiff_jax.models.layers import (
     expand,
     masked_mean,
     masked_softmax,
-    position_signal,
     space_to_depth,
 )
 
@@ -324,6 +323,21 @@ class ICAM(nn.Module):
             force_fp32_for_softmax=True,
         )
         return attended.reshape(q.shape)
+
+
+def position_signal(height: int, width: int, channels: int) -> jax.Array:
+    """Sinusoids of row and column, half of the channels each: [height, width, channels]."""
+    quarter = channels // 4
+    frequencies = jnp.exp(-jnp.log(100.0) * jnp.arange(quarter) / quarter)
+
+    def waves(length: int) -> jax.Array:
+        angles = jnp.arange(length)[:, None] * frequencies
+        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+    rows = jnp.broadcast_to(waves(height)[:, None], (height, width, 2 * quarter))
+    columns = jnp.broadcast_to(waves(width)[None], (height, width, 2 * quarter))
+    signal = jnp.concatenate([rows, columns], axis=-1)
+    return jnp.pad(signal, ((0, 0), (0, 0), (0, channels - 4 * quarter)))
 
 
 def texture_enhancement(x: jax.Array, curvature: str = "corrected") -> jax.Array:

@@ -197,18 +197,3 @@ def masked_softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
 def expand(mask: jax.Array, ndim: int) -> jax.Array:
     """[B, N] -> [B, N, 1, ...] with `ndim` dimensions."""
     return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))
-
-
-def position_signal(height: int, width: int, channels: int) -> jax.Array:
-    """Sinusoids of row and column, half of the channels each: [height, width, channels]."""
-    quarter = channels // 4
-    frequencies = jnp.exp(-jnp.log(100.0) * jnp.arange(quarter) / quarter)
-
-    def waves(length: int) -> jax.Array:
-        angles = jnp.arange(length)[:, None] * frequencies
-        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-
-    rows = jnp.broadcast_to(waves(height)[:, None], (height, width, 2 * quarter))
-    columns = jnp.broadcast_to(waves(width)[None], (height, width, 2 * quarter))
-    signal = jnp.concatenate([rows, columns], axis=-1)
-    return jnp.pad(signal, ((0, 0), (0, 0), (0, channels - 4 * quarter)))
