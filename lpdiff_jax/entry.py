@@ -4,6 +4,7 @@ import errno
 import itertools
 import sys
 from collections.abc import Callable
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,8 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
     def call(argv: list[str]) -> None:
         if len(argv) > 1:
             fail(f"not understood: {' '.join(argv[1:])}")
-        # Libraries below tell every detail of a checkpoint at INFO; `--verbosity=0` brings it back.
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)
+            quieten_libraries()
         enable_compilation_cache()
         try:
             main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
@@ -70,6 +70,22 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
             fail("interrupted; the same command goes on from the newest checkpoint", INTERRUPTED)
 
     app.run(call, flags_parser=_parse)
+
+
+def quieten_libraries() -> None:
+    """Leaves of what libraries log the warnings and errors; `--verbosity=0` brings the rest back.
+
+    Orbax tells every detail of a checkpoint, and the traceback of a save that failed three times
+    over, before `Checkpointer` says in one sentence what happened.
+    """
+
+    def without_traceback(record: Any) -> bool:
+        record.exc_info = None
+        return True
+
+    logging.set_verbosity(logging.WARNING)
+    for logger in (logging.get_absl_logger(), getLogger("asyncio")):
+        logger.addFilter(without_traceback)
 
 
 def fail(message: str, status: int = 2) -> None:

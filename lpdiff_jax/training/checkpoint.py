@@ -25,6 +25,7 @@ from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import LPDiff, Variables, build_model
 from lpdiff_jax.training.stages import make_stage
 from lpdiff_jax.training.state import TrainState, abstract_state, inference_variables
+from lpdiff_jax.training.workdir import space
 
 # What reading a damaged checkpoint raises, by way of Orbax and TensorStore.
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError)
@@ -132,6 +133,10 @@ class Checkpointer:
         record = dataclasses.asdict(Record(config.to_dict(), position, process_count, best))
         content = {"record": record, "arrays": checksums(state)}
         with self._explained():
+            self._manager.wait_until_finished()  # for the save before, whose room is taken then
+            free, size = space(self._directory, state)
+            if free < size:
+                raise OSError(f"{free / 1e6:.1f} MB are free, and it takes {size / 1e6:.1f} MB")
             args = ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
                 record=ocp.args.JsonSave(content | {"sha256": _json_digest(content)}),
@@ -217,9 +222,11 @@ def _read(path: Path, target: TrainState) -> Saved:
 
 
 def _first_line(error: Exception) -> str:
-    """The gist of an error whose message may go on for pages."""
+    """The gist of an error whose message may go on for pages: what failed, and at the end why."""
     line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line[:300]}"
+    if len(line) > 300:
+        line = f"{line[:100]} ... {line[-200:]}"
+    return f"{type(error).__name__}: {line}"
 
 
 def set_aside(directory: Path, step: int) -> Path:

@@ -46,7 +46,7 @@ from lpdiff_jax.training.state import (
 )
 from lpdiff_jax.training.step import make_eval_step, make_train_step
 from lpdiff_jax.training.validation import Validator
-from lpdiff_jax.training.writer import Writer, make_writer
+from lpdiff_jax.training.writer import Writer, closing, make_writer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
         par.wait_for_all("the data is there")
         sources = open_sources(config.data, workdir)
         writer = make_writer(workdir / "logs" if par.is_main() else None)
-        stack.callback(writer.close)
+        stack.enter_context(closing(writer))
         stop = stack.enter_context(par.StopRequest())
         run = Run(config, workdir, model, parallel, *sources, writer, stop)
         par.tell(f"training on {par.describe()}")

@@ -70,10 +70,15 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
 
 def check_space(workdir: Path, state: TrainState) -> None:
     """Raises UserError when the disk has no room for two checkpoints of a state."""
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
-    free = shutil.disk_usage(workdir).free
+    free, size = space(workdir, state)
     if free < 2 * size:
         raise UserError(
             f"{workdir}: {free / 1e9:.2f} GB are free, and a checkpoint takes {size / 1e9:.2f} GB, "
             "twice while one replaces another; make room or choose another --workdir"
         )
+
+
+def space(directory: Path, state: TrainState) -> tuple[int, int]:
+    """The bytes that are free, and those that a checkpoint of a state takes."""
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    return shutil.disk_usage(directory).free, size

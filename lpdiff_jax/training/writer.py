@@ -43,6 +43,18 @@ def make_writer(directory: Path | None) -> Writer:
     return EventWriter(directory)
 
 
+@contextlib.contextmanager
+def closing(writer: Writer) -> Iterator[Writer]:
+    """Closes a writer at the end; of a run that fails, the failure is told, not the writer's."""
+    try:
+        yield writer
+    except BaseException:
+        with contextlib.suppress(UserError):
+            writer.close()
+        raise
+    writer.close()
+
+
 def _clu_writer(directory: Path) -> Writer:
     import tensorflow as tf
     from clu import metric_writers

@@ -37,6 +37,7 @@ def main(workdir: str, root: str, examples: str, *fields: str) -> None:
         return put_batch(self, batch)
 
     parallel.Parallel.put_batch = noting_put_batch
+    entry.quieten_libraries()
     try:
         loop.train(config, Path(workdir))
     except UserError as error:

@@ -1,13 +1,13 @@
 """One run on any devices and processes: the same losses and parameters."""
 
 import json
-import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+from tests.training.processes import free_port
 from tests.training.tiny import ROOT, environment
 
 # (name, devices of a process, processes, mode, parts of accumulation)
@@ -19,12 +19,6 @@ LAYOUTS = {
     "2 processes x 2 devices, jit": (2, 2, "jit", 1),
     "one device, accumulated": (1, 1, "pmap", 4),
 }
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

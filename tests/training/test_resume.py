@@ -5,8 +5,6 @@ import random
 import resource
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import jax
@@ -16,17 +14,9 @@ import pytest
 from lpdiff_jax.errors import Preempted, UserError
 from lpdiff_jax.training import checkpoint, loop, parallel, writer
 from lpdiff_jax.training.checkpoint import Checkpointer, saved_steps, stage_directory
+from tests.training.processes import STEPS, finish, free_port, start
 from tests.training.small_model import small_model
-from tests.training.test_parallel import free_port
-from tests.training.tiny import ROOT, environment, tiny_config
-
-STEPS = {
-    "psi.steps": 6,
-    "diffusion.steps": 14,
-    "checkpoint_every": 2,
-    "validate_every": 4,
-    "sheet_plates": 0,
-}
+from tests.training.tiny import tiny_config
 
 
 @pytest.fixture
@@ -46,22 +36,6 @@ def final_state(workdir, stage="diffusion") -> dict[str, bytes]:
     directory = stage_directory(workdir, stage)
     path = directory / str(saved_steps(directory)[0]) / "record" / "metadata"
     return json.loads(path.read_text())
-
-
-def start(workdir, plates, examples, devices=1, **fields) -> subprocess.Popen:
-    process = fields.pop("process", None)
-    words = [f"{name}={json.dumps(value)}" for name, value in (STEPS | fields).items()]
-    words += [f"process={process}"] if process else []
-    return subprocess.Popen(
-        [sys.executable, "-m", "tests.training.run_small", workdir, plates, examples, *words],
-        cwd=ROOT, env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True,
-    )  # fmt: skip
-
-
-def finish(process: subprocess.Popen) -> tuple[int, str]:
-    output, errors = process.communicate(timeout=600)
-    return process.returncode, output + errors
 
 
 def kill_and_compare(plates, tmp_path, kills: int) -> None:
@@ -329,3 +303,20 @@ def test_too_little_room_is_told_at_the_start(small, plates, tmp_path, monkeypat
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(UserError, match="make room or choose another --workdir"):
         loop.train(tiny_config(plates, **STEPS), tmp_path / "run")
+
+
+def test_too_little_room_is_told_before_a_save(small, plates, tmp_path, monkeypatch):
+    """The disk is full from the second save on; the first is whole, and read by the next run."""
+    config, real = tiny_config(plates, **STEPS), shutil.disk_usage
+    free = iter([10**9, 10**9])  # at the start and at step 2
+
+    def usage(path):
+        return real(path)._replace(free=next(free, 100))
+
+    monkeypatch.setattr(shutil, "disk_usage", usage)
+    told = r"could not be written \(OSError: 0.0 MB are free, .*saved whole: 2. Make room"
+    with pytest.raises(UserError, match=told):
+        loop.train(config, tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", real)
+    loop.train(config, tmp_path)
+    assert saved_steps(stage_directory(tmp_path, "diffusion"))[0] == 14

@@ -1,0 +1,82 @@
+"""The work directory: one run at a time, and nothing lost when its disk is full."""
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from lpdiff_jax.training.checkpoint import saved_steps, stage_directory
+from lpdiff_jax.training.workdir import claim
+from tests.training.processes import finish, start, start_command, words_of
+from tests.training.test_resume import final_state
+from tests.training.tiny import command, run
+
+
+def test_a_second_run_is_refused_and_the_first_goes_on(plates, tmp_path):
+    first = start(tmp_path / "run", plates, tmp_path / "first")
+    for line in first.stdout:
+        if "training on" in line:
+            break
+    os.kill(first.pid, signal.SIGSTOP)
+    try:
+        status, output = finish(start(tmp_path / "run", plates, tmp_path / "second"))
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+    assert status == 2
+    assert f"{tmp_path / 'run'}: another run trains in this directory; wait for it" in output
+    assert "Traceback" not in output
+    assert not (tmp_path / "second").exists()
+    status, output = finish(first)
+    assert status == 0, output
+    assert "diffusion 14/14" in output
+
+
+def test_the_command_refuses_a_directory_in_use(plates, tmp_path):
+    with claim(tmp_path):
+        done = run(command(tmp_path, plates))
+    assert done.returncode == 2
+    assert "another run trains in this directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def small_disk(words: list[str], disk: Path, size: str, copy: Path) -> list[str]:
+    """Runs words with a file system of that size at `disk`, then copies what it holds."""
+    script = (
+        'mount -t tmpfs -o size="$2" tmpfs "$1" || exit 99; d="$1"; c="$3"; shift 3; "$@"; s=$?; '
+        'cp -r "$d" "$c"; exit $s'
+    )
+    return ["unshare", "-rm", "sh", "-c", script, "sh", str(disk), size, str(copy), *words]
+
+
+@pytest.fixture
+def disk(tmp_path) -> Path:
+    """A place for a small disk, where such may be mounted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    try:
+        subprocess.run(small_disk(["true"], place, "1m", tmp_path / "trial"), check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    return place
+
+
+def test_a_disk_that_fills_up_loses_no_checkpoint(plates, tmp_path, disk):
+    """The disk holds a few checkpoints of the many to keep; with room again the run goes on."""
+    fields = {"stages": ["psi"], "psi.steps": 30, "checkpoint_every": 1, "keep": 30}
+    fields |= {"log_every": 99, "validate_every": 99}  # a save is what meets the end of the disk
+    words = words_of(disk / "run", plates, tmp_path / "x", **fields)
+    status, output = finish(start_command(small_disk(words, disk, "400k", tmp_path / "kept")))
+    assert status == 2, output
+    (told,) = (line for line in output.splitlines() if line.startswith("run_small.py: "))
+    assert re.search(r"could not be written \(.*(No space left on device|0.0 MB are free)", told)
+    workdir = tmp_path / "kept" / "run"
+    steps = saved_steps(stage_directory(workdir, "psi"))
+    assert 1 < steps[0] < 30 and f"saved whole: {', '.join(map(str, steps))}. Make room" in told
+    status, output = finish(start(workdir, plates, tmp_path / "y", **fields))
+    assert status == 0, output
+    assert f"psi: resumed at step {steps[0]} of 30" in output and "damaged" not in output
+    assert finish(start(tmp_path / "alone", plates, tmp_path / "z", **fields))[0] == 0
+    assert final_state(workdir, "psi") == final_state(tmp_path / "alone", "psi")
