@@ -1,14 +1,17 @@
 """How fast groups are drawn, read and batched, against a PyTorch DataLoader in the same run.
 
     python benchmarks/data.py [--groups 500] [--rounds 5] [--memory 5]
+    python benchmarks/data.py --minutes 60
 
 Rates are groups a second of one core: groups over the processor time of the whole process, threads
 included, so that another program on the machine disturbs little. What is compared runs by turns;
-a ratio is the median of the rounds' ratios. Without torch its rows are left out.
+a ratio is the median of the rounds' ratios. Without torch its rows are left out. `--minutes` is
+about memory alone: it goes by the clock, and draws the augmented training stream.
 """
 
 import argparse
 import functools
+import itertools
 import json
 import statistics
 import tempfile
@@ -116,13 +119,26 @@ def resident_megabytes() -> float:
     return pages * 4096 / 1e6
 
 
-def memory(batches: Iterator, measurements: int) -> list[float]:
-    """Resident megabytes after each 1,000 batches."""
-    levels = []
-    for _ in range(measurements):
+def memory(batches: Iterator) -> Iterator[float]:
+    """Resident megabytes after each 1,000 batches, without end."""
+    while True:
         draw(batches, 1000)
-        levels.append(resident_megabytes())
-    return levels
+        yield resident_megabytes()
+
+
+def memory_by_clock(folder: Path, groups: int, minutes: float) -> Iterator[tuple[str, float]]:
+    """Resident megabytes of the training stream at 48 x 96 after each 1,000 batches."""
+    synthesize(folder / "raw", groups=groups, seed=0)
+    splits = {"train": repeat(check_tree(folder / "raw").splits["train"])}
+    write_shards(folder / "shards", splits, report=len)
+    source = open_source(folder / "shards", "train")
+    levels = memory(batches_of(source, SIZES["48 x 96"], augment=AugmentConfig()))
+    started = time.monotonic()
+    for thousands, level in enumerate(levels, 1):
+        elapsed = (time.monotonic() - started) / 60
+        yield f"resident MB after {thousands},000 batches, {elapsed:.1f} minutes", level
+        if elapsed >= minutes:
+            return
 
 
 def has_torch() -> bool:
@@ -158,7 +174,8 @@ def rows(folder: Path, groups: int, rounds: int, measurements: int) -> Iterator[
                 yield f"{name}, {kind}{other}", compare(ours, theirs, rounds, 20)
         augmented = batches_of(decoded, size, augment=AugmentConfig())
         yield f"{name}, decoded shards, augmented", compare(augmented, None, rounds, 20)
-    held = memory(batches_of(shards, SIZES["48 x 96"]), measurements)
+    levels = memory(batches_of(shards, SIZES["48 x 96"]))
+    held = list(itertools.islice(levels, measurements))
     yield "resident MB after each 1,000 batches", held
 
 
@@ -167,9 +184,15 @@ def main() -> None:
     parser.add_argument("--groups", type=int, default=500, help="drawn, then repeated")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--memory", type=int, default=5, help="measurements of 1,000 batches")
+    parser.add_argument("--minutes", type=float, help="measure memory alone, for so long")
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        for name, value in rows(Path(folder), args.groups, args.rounds, args.memory):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if args.minutes is None:
+            figures = rows(folder, args.groups, args.rounds, args.memory)
+        else:
+            figures = memory_by_clock(folder, args.groups, args.minutes)
+        for name, value in figures:
             print(json.dumps({name: value}), flush=True)
 
 
