@@ -24,6 +24,7 @@ COMMANDS = {
     "import-torch": "import_torch",
     "export-torch": "export_torch",
     "export": "export",
+    "pack": "pack",
 }
 
 

@@ -1,0 +1,82 @@
+"""`lpdiff pack`: a trained model as a small folder that others can restore with."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from lpdiff_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from lpdiff_jax.model import Variables
+    from lpdiff_jax.restorer import Restorer
+
+HELP = "write a trained model as a model directory: 16-bit weights, calibrated, with checksums"
+DTYPES = ("float16", "bfloat16", "float32")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
+    parser.add_argument("model", metavar="MODEL", help="work directory or checkpoint of train.py")
+    parser.add_argument("output", metavar="OUT", help="folder to write; new or empty")
+    parser.add_argument(
+        "--dtype", choices=DTYPES, default="float16", help="of the weights (default: float16)"
+    )
+    parser.add_argument(
+        "--calibrate", metavar="DATA",
+        help="labelled plates (MDLP tree or shards) to fit the reading head's confidence on",
+    )  # fmt: skip
+    parser.add_argument("--split", default="val", help="the split of DATA (default: val)")
+    parser.add_argument("--steps", type=int, help="default denoiser calls of the packed model")
+    parser.add_argument("--sampler", help="its default sampler")
+    parser.add_argument(
+        "--without-diffusion", action="store_true", help="leave the denoiser out: psi is the result"
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Writes the folder and says what is in it."""
+    from pathlib import Path
+
+    import jax
+    import numpy as np
+
+    from lpdiff_jax.model_directory import WEIGHTS, save_model
+    from lpdiff_jax.restorer import Restorer, make_sampler
+    from lpdiff_jax.training.checkpoint import load_for_inference
+
+    if not Path(args.model).is_dir():
+        raise UserError(f"{args.model}: no such work directory")
+    config, model, variables = load_for_inference(Path(args.model))
+    if args.without_diffusion:
+        variables.pop("denoiser", None)
+    stored = {"model": config.model.to_dict(), "sampler": config.sampler.to_dict()}
+    changes = {"name": args.sampler, "steps": args.steps}
+    stored["sampler"] |= {name: value for name, value in changes.items() if value is not None}
+    make_sampler(stored["sampler"])
+    small = jax.tree.map(lambda x: np.asarray(x).astype(args.dtype), variables)
+    if args.calibrate:
+        restorer = Restorer(model, _as_float32(small), stored["sampler"])
+        stored["model"]["reader"] |= _calibrate(restorer, args, config.data.num_frames)
+    save_model(args.output, stored, small)
+    count = sum(x.size for x in jax.tree.leaves(small))
+    size = (Path(args.output) / WEIGHTS).stat().st_size / 1e6
+    print(f"{args.output}: {', '.join(small)}; {count:,} parameters, {size:.1f} MB")
+
+
+def _as_float32(variables: "Variables") -> "Variables":
+    import jax
+    import numpy as np
+
+    return jax.tree.map(lambda x: np.asarray(x, np.float32), variables)
+
+
+def _calibrate(restorer: "Restorer", args: argparse.Namespace, max_frames: int) -> dict[str, float]:
+    """The reading head's temperature and threshold, fitted on the data given."""
+    import dataclasses
+
+    from data_pipeline.sources import open_source
+    from lpdiff_jax.evaluation.calibration import calibrate
+
+    source = open_source(args.calibrate, args.split)
+    found = dataclasses.asdict(calibrate(restorer, source, max_frames))
+    print("calibrated: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items()))
+    return found

@@ -1,0 +1,100 @@
+"""Makes the reading head's confidence mean what it says, on plates that it has not learnt from."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from data_pipeline.example import Source, decode_text
+from data_pipeline.pipeline import eval_batches
+from lpdiff_jax.errors import UserError
+from lpdiff_jax.images import to_float
+from lpdiff_jax.reading import Reading, read_slots
+from lpdiff_jax.restorer import Restorer
+
+# Of the plates called readable at least so many shall be right; a margin over it is kept, because
+# a threshold chosen on some plates looks better on them than on others.
+READABLE_RIGHT = 0.95
+_MARGIN = 0.02
+_FEWEST = 20
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What a reading head's confidence needs.
+
+    Attributes:
+      temperature: what its logits are divided by (Guo et al., ICML 2017).
+      readable: the lowest confidence from which on at least 97 % of the plates are read right; 1
+        where there are too few of them to tell, so that no plate is called readable.
+    """
+
+    temperature: float
+    readable: float
+
+
+def calibrate(restorer: Restorer, source: Source, max_frames: int, limit: int = 0) -> Calibration:
+    """Fits both on labelled plates.
+
+    Args:
+      restorer: a model with a reading head.
+      source: plates of its own kind, none of which it was trained on.
+      max_frames: of a plate's frames the last so many are used.
+      limit: the first so many plates; 0: all.
+
+    Raises:
+      UserError: the model has no reading head, or no plate a text.
+    """
+    if not restorer.charset:
+        raise UserError("this model has no reading head, so there is nothing to calibrate")
+    slots, texts = _read_all(restorer, source, max_frames, limit)
+    if not texts:
+        raise UserError("no plate of this data has a text (labels.json): nothing to calibrate on")
+    logits = np.log(np.maximum(slots, 1e-30)) * restorer.model.temperature
+    candidates = np.geomspace(0.5, 4, 61)
+    costs = [_cost(_read(logits, t, restorer.charset), texts) for t in candidates]
+    temperature = float(candidates[np.argmin(costs)])
+    return Calibration(
+        temperature, readable_from(_read(logits, temperature, restorer.charset), texts)
+    )
+
+
+def readable_from(readings: list[Reading], texts: list[str]) -> float:
+    """The lowest confidence from which on readings are right often enough."""
+    order = sorted(range(len(texts)), key=lambda i: -readings[i].confidence)
+    right = np.cumsum([readings[i].text == texts[i] for i in order])
+    count = np.arange(1, len(order) + 1)
+    enough = (right / count >= READABLE_RIGHT + _MARGIN) & (count >= _FEWEST)
+    if not enough.any():
+        return 1.0
+    return readings[order[int(np.flatnonzero(enough)[-1])]].confidence
+
+
+def _read_all(
+    restorer: Restorer, source: Source, max_frames: int, limit: int
+) -> tuple[np.ndarray, list[str]]:
+    """The slots' probabilities [n, S, C] of all labelled plates, and their texts."""
+    slots, texts = [], []
+    batches = eval_batches(
+        source, image_size=restorer.image_size, max_frames=max_frames, batch_size=32
+    )
+    for batch in batches:
+        read = np.asarray(restorer.estimate(to_float(batch["frames"]), batch["frame_mask"]).slots)
+        for row, codes, valid in zip(read, batch["text"], batch["valid"], strict=True):
+            if valid and (text := decode_text(codes)):
+                slots.append(row)
+                texts.append(text)
+        if limit and len(texts) >= limit:
+            break
+    return np.array(slots), texts
+
+
+def _read(logits: np.ndarray, temperature: float, charset: str) -> list[Reading]:
+    powers = np.exp((logits - logits.max(-1, keepdims=True)) / temperature)
+    return read_slots(powers / powers.sum(-1, keepdims=True), charset)
+
+
+def _cost(readings: list[Reading], texts: list[str]) -> float:
+    """Mean negative log-likelihood of each plate's being right or wrong, given its confidence."""
+    confidence = np.clip([reading.confidence for reading in readings], 1e-6, 1 - 1e-6)
+    right = np.array([reading.text == text for reading, text in zip(readings, texts, strict=True)])
+    return float(-np.log(np.where(right, confidence, 1 - confidence)).mean())

@@ -1,0 +1,44 @@
+"""`lpdiff pack` on a run of the tiny configuration."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from lpdiff_jax import cli
+from lpdiff_jax.restorer import Restorer
+from lpdiff_jax.training.loop import train
+from tests.training.tiny import tiny_config
+
+
+@pytest.fixture(scope="module")
+def trained(plates, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    train(tiny_config(plates), workdir)
+    return workdir
+
+
+def test_a_packed_model_restores_as_the_run_does(trained, plates, tmp_path, capsys):
+    packed = tmp_path / "packed"
+    arguments = ["pack", str(trained), str(packed), "--calibrate", str(plates), "--steps", "3"]
+    assert cli.main(arguments) == 0
+    assert "calibrated: temperature" in capsys.readouterr().out
+    config = json.loads((packed / "config.json").read_text())
+    assert config["sampler"]["steps"] == 3
+    run, model = Restorer.load(trained), Restorer.load(packed)
+    for a, b in zip(jax.tree.leaves(run.variables), jax.tree.leaves(model.variables), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
+    assert model.model.temperature == config["model"]["reader"]["temperature"]
+
+
+def test_without_diffusion(trained, tmp_path):
+    packed = tmp_path / "packed"
+    arguments = ["pack", str(trained), str(packed), "--dtype", "bfloat16", "--without-diffusion"]
+    assert cli.main(arguments) == 0
+    assert not Restorer.load(packed).has_diffusion
+
+
+def test_no_such_model(tmp_path, capsys):
+    assert cli.main(["pack", str(tmp_path / "none"), str(tmp_path / "packed")]) == 2
+    assert "no such work directory" in capsys.readouterr().err
