@@ -4,9 +4,10 @@
     python -m benchmarks.recipe --data runs/set --workdir runs/recipe --steps 300
 
 Every variant trains the same networks on the same examples in the same order: the whole recipe, and
-the whole recipe with one published choice put back. psi and diffusion share the step budget of
-`--steps` each; a variant without a psi stage gets both budgets for its one stage. Prints PSNR and
-SSIM of psi and of the restored plate on the validation split, and writes them as JSON.
+the whole recipe with one published choice put back. psi and diffusion have `--steps` each; a
+variant without a psi stage gets both for its one stage. Variants that do not touch psi go on from
+the same trained psi. Prints PSNR, SSIM and NED (without the province, where the reader is there)
+of psi and of the restored plate on the validation split, and writes them as JSON.
 """
 
 import argparse
@@ -23,8 +24,9 @@ from lpdiff_jax.evaluation.run import evaluate_run
 from lpdiff_jax.training.loop import train
 
 # Fields that differ from the whole recipe's.
+OURS = "our recipe"
 VARIANTS: dict[str, dict[str, Any]] = {
-    "our recipe": {},
+    OURS: {},
     "psi without a loss of its own": {
         "stages": ("diffusion",),
         "diffusion.condition": "unsupervised",
@@ -41,8 +43,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         )
     },
     "lr 1e-4": {"psi.learning_rate": 1e-4, "diffusion.learning_rate": 1e-4},
-    "residual clipped to [-1, 1]": {"model.clip": "residual", "model.residual_scale": 1.0},
-    "no zero terminal SNR (linear betas)": {
+    "residual in the image's unit": {"model.residual_scale": 1.0},
+    "residual in the image's unit, itself clipped": {
+        "model.residual_scale": 1.0,
+        "model.clip": "residual",
+    },
+    "linear betas, zero terminal SNR": {"model.schedule.name": "linear"},
+    "linear betas as published, some signal left at the end": {
         "model.schedule.name": "linear",
         "model.schedule.zero_terminal_snr": False,
     },
@@ -84,15 +91,23 @@ def configure(name: str, args: argparse.Namespace) -> ConfigDict:
             ema_decay=0.98,
         )
     config.sheet_plates = 0
-    config.update_from_flattened_dict(VARIANTS[name])
+    changes = VARIANTS[name]
+    config.update_from_flattened_dict(changes)
     if "psi" not in config.stages:
         config.diffusion.steps = 2 * args.steps
+    elif name != OURS and not any(field.startswith("psi.") for field in changes):
+        config.stages = ("diffusion",)
+        config.init = str(_workdir(args, OURS) / "checkpoints" / "psi" / str(args.steps))
     return config
+
+
+def _workdir(args: argparse.Namespace, name: str) -> Path:
+    return args.workdir / "".join(c if c.isalnum() else "-" for c in name)
 
 
 def _measure(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     config = configure(name, args)
-    workdir = args.workdir / "".join(c if c.isalnum() else "-" for c in name)
+    workdir = _workdir(args, name)
     started = time.perf_counter()
     try:
         train(config, workdir)
@@ -108,13 +123,19 @@ def _measure(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]
     return found | {"time": {"seconds": time.perf_counter() - started}}
 
 
-_HEAD = "| recipe | psi PSNR | psi SSIM | restored PSNR | restored SSIM |\n|---|---|---|---|---|"
+_HEAD = (
+    "| recipe | psi PSNR | SSIM | NED | restored PSNR | SSIM | NED |\n|---|---|---|---|---|---|---|"
+)
 
 
 def _line(name: str, row: dict[str, dict[str, float]]) -> str:
     if "failed" in row:
-        return f"| {name} | {row['failed']['error']} | | | |"
-    cells = [f"{row[part][key]:.3f}" for part in ("psi", "restored") for key in FIGURES[:2]]
+        return f"| {name} | {row['failed']['error']} | | | | | |"
+    cells = [
+        f"{row[part][key]:.3f}" if key in row[part] else ""
+        for part in ("psi", "restored")
+        for key in FIGURES
+    ]
     return f"| {name} | {' | '.join(cells)} |"
 
 
