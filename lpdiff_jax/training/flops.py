@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from data_pipeline.example import TEXT_BYTES
 from lpdiff_jax.model import LPDiff
 from lpdiff_jax.training.optimizer import make_optimizer
 from lpdiff_jax.training.stages import Stage
@@ -21,6 +22,7 @@ def abstract_batch(model: LPDiff, num_frames: int, size: int) -> dict[str, jax.S
         "frames": shape((size, num_frames, *image), jnp.uint8),
         "frame_mask": shape((size, num_frames), jnp.bool_),
         "target": shape((size, *image), jnp.uint8),
+        "text": shape((size, TEXT_BYTES), jnp.uint8),
         "position": shape((size,), jnp.int32),
     }
 

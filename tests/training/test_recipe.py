@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from configs import compact, lpdiff, quickstart, released
+from data_pipeline.example import encode_text
 from lpdiff_jax.diffusion.objective import (
     Objective,
     diffuse,
@@ -18,6 +19,7 @@ from lpdiff_jax.diffusion.objective import (
     to_x0,
 )
 from lpdiff_jax.errors import UserError
+from lpdiff_jax.images import to_float
 from lpdiff_jax.model import LPDiff, build_model
 from lpdiff_jax.models.unet import UNet
 from lpdiff_jax.training.dropout import per_sample_dropout
@@ -43,6 +45,22 @@ def make_batch(model: LPDiff, size: int = 8, seed: int = 0) -> dict:
         "target": rng.integers(0, 256, (size, *image), np.uint8),
         "position": np.arange(size),
     }
+
+
+def test_the_reading_head_learns_from_labelled_plates_alone():
+    config = tiny_config()
+    model = build_model(config.model)
+    stage = make_stage("psi", model, config)
+    variables = init_variables(model, 0, with_denoiser=False)
+    batch = make_batch(model, 2) | {"text": np.stack([encode_text("粤B12345"), encode_text("")])}
+    loss, metrics, _ = stage.loss(variables, batch, jax.random.key(0), True)
+    assert metrics["reading_loss"][0] > 1 and metrics["reading_loss"][1] == 0
+    image = psi_loss(
+        model.psi(variables, to_float(batch["frames"])), to_float(batch["target"]), 0.5
+    )
+    expected = image + config.psi.reading_weight * metrics["reading_loss"]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert set(stage.trained) == {"condition", "reader"}
 
 
 def stage_gradients(config, name="diffusion", model=None, key=0):
