@@ -6,7 +6,7 @@
 Rates are groups a second of one core: groups over the processor time of the whole process, threads
 included, so that another program on the machine disturbs little. What is compared runs by turns;
 a ratio is the median of the rounds' ratios. Without torch its rows are left out. `--minutes` is
-about memory alone: it goes by the clock, and draws the augmented training stream.
+about memory alone: it goes by the clock.
 """
 
 import argparse
@@ -127,12 +127,11 @@ def memory(batches: Iterator) -> Iterator[float]:
 
 
 def memory_by_clock(folder: Path, groups: int, minutes: float) -> Iterator[tuple[str, float]]:
-    """Resident megabytes of the training stream at 48 x 96 after each 1,000 batches."""
+    """As `memory`, of decoded shards at 48 x 96, for as long as that."""
     synthesize(folder / "raw", groups=groups, seed=0)
     splits = {"train": repeat(check_tree(folder / "raw").splits["train"])}
-    write_shards(folder / "shards", splits, report=len)
-    source = open_source(folder / "shards", "train")
-    levels = memory(batches_of(source, SIZES["48 x 96"], augment=AugmentConfig()))
+    write_shards(folder / "pixels", splits, decode=True, report=len)
+    levels = memory(batches_of(open_source(folder / "pixels", "train"), SIZES["48 x 96"]))
     started = time.monotonic()
     for thousands, level in enumerate(levels, 1):
         elapsed = (time.monotonic() - started) / 60
