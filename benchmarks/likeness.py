@@ -1,13 +1,14 @@
 """How like the far frames of MDLP are the synthetic ones? Distributions, and a judge.
 
-    python benchmarks/likeness.py --real MDLP_ROOT [--preset real-like] [--groups 300]
+    python benchmarks/likeness.py --real MDLP_ROOT [--preset real-like] [--sets 5]
 
 Every far frame is brought to 42 x 14 pixels and described by measures of five families. A family's
 distance is the mean over its measures of the 1-D Wasserstein distance between the real and the
 synthetic distribution, in standard deviations of the real one (at least 5 % of its mean); `floor`
 is the same between two random halves of the real groups. The judges are logistic regressions that
 tell real frames from synthetic ones, cross-validated by group; 0.5 balanced accuracy is perfect.
-Only statistics of the frames are used, never a text.
+Only statistics of the frames are used, never a text. Figures are means over several synthetic sets
+of consecutive seeds, and `sd` is a judge's standard deviation over them.
 
 `--synthetic DIR` measures a data set on disk instead of rendering; `--save FILE` keeps the figures
 and `--beside FILE` prints kept ones in a further column. The first version's figures are kept in
@@ -155,9 +156,7 @@ def logistic(x: np.ndarray, y: np.ndarray, weight: np.ndarray, penalty: float = 
     return theta
 
 
-def judge(
-    real: np.ndarray, other: np.ndarray, folds: int = 6, repeats: int = 5
-) -> tuple[float, float]:
+def judge(real: np.ndarray, other: np.ndarray, folds: int = 6, repeats: int = 5) -> float:
     """Cross-validates a judge over groups.
 
     Args:
@@ -165,7 +164,7 @@ def judge(
       other: of the synthetic ones.
 
     Returns:
-      Balanced accuracy on groups that were not fitted, and its standard deviation over repeats.
+      Balanced accuracy on groups that were not fitted, mean over repeats.
     """
     scores = []
     for repeat in range(repeats):
@@ -188,7 +187,7 @@ def judge(
                 score = (t - mean) / spread @ theta[:-1] + theta[-1]
                 hits[label].extend((score > 0) == (label == 0))
         scores.append(np.mean([np.mean(h) for h in hits]))
-    return float(np.mean(scores)), float(np.std(scores))
+    return float(np.mean(scores))
 
 
 def pixels(groups: Sequence[Group]) -> np.ndarray:
@@ -209,29 +208,39 @@ def principal(*sets: np.ndarray, components: int = 30) -> list[np.ndarray]:
 
 
 def compare(real: Sequence[Group], other: Sequence[Group]) -> dict[str, float]:
-    """Returns every distance and both judges' accuracies with their deviations."""
+    """Returns every distance and both judges' accuracies."""
     a, b = describe(real), describe(other)
     figures = {name: distance(flat(a[name]), flat(b[name])) for name in a}
     joined = [np.concatenate([table[name] for name in FAMILIES], axis=-1) for table in (a, b)]
-    figures["judge on measures"], figures["judge on measures, sd"] = judge(*joined)
-    views = principal(pixels(real), pixels(other))
-    figures["judge on pixels"], figures["judge on pixels, sd"] = judge(*views)
+    figures["judge on measures"] = judge(*joined)
+    figures["judge on pixels"] = judge(*principal(pixels(real), pixels(other)))
+    return figures
+
+
+def pool(sets: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Returns the means of several sets' figures, and the judges' standard deviations."""
+    figures = {}
+    for name in sets[0]:
+        values = [one[name] for one in sets]
+        figures[name] = float(np.mean(values))
+        if name.startswith("judge") and len(sets) > 1:
+            figures[f"{name}, sd"] = float(np.std(values, ddof=1))
     return figures
 
 
 def report(columns: dict[str, dict[str, float]]) -> str:
     """Returns a Markdown table, one column a set of figures."""
     rows = [["measure", *columns], ["---"] * (len(columns) + 1)]
-    for name in next(iter(columns.values())):
+    for name in columns["now"]:
         values = [column.get(name) for column in columns.values()]
         rows.append([name, *("" if value is None else f"{value:.3f}" for value in values)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
 
-def make(args: argparse.Namespace) -> list[Group]:
+def make(preset: str, groups: int, seed: int) -> list[Group]:
     """Writes a synthetic set as users do, and reads it."""
     with tempfile.TemporaryDirectory() as folder:
-        synthesize(folder, groups=args.groups, seed=args.seed, preset=args.preset, styles=STYLES)
+        synthesize(folder, groups=groups, seed=seed, preset=preset, styles=STYLES)
         return read_tree(Path(folder))
 
 
@@ -240,14 +249,18 @@ def main() -> None:
     parser.add_argument("--real", type=Path, required=True, help="an MDLP tree")
     parser.add_argument("--synthetic", type=Path, help="an MDLP tree, in place of rendering")
     parser.add_argument("--preset", default="real-like")
-    parser.add_argument("--groups", type=int, default=300, help="synthetic groups to render")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--groups", type=int, default=300, help="synthetic groups a set")
+    parser.add_argument("--sets", type=int, default=5, help="synthetic sets")
+    parser.add_argument("--seed", type=int, default=0, help="of the first set")
     parser.add_argument("--save", type=Path, help="keep the figures in this JSON file")
     parser.add_argument("--beside", type=Path, help="print the figures of such a file too")
     args = parser.parse_args()
     real = read_tree(args.real)
-    synthetic = read_tree(args.synthetic) if args.synthetic else make(args)
-    figures = compare(real, synthetic)
+    if args.synthetic:
+        figures = compare(real, read_tree(args.synthetic))
+    else:
+        seeds = range(args.seed, args.seed + args.sets)
+        figures = pool([compare(real, make(args.preset, args.groups, seed)) for seed in seeds])
     columns = {"now": figures}
     if args.beside:
         columns = {args.beside.stem: json.loads(args.beside.read_text())} | columns
