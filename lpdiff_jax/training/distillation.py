@@ -18,7 +18,7 @@ from lpdiff_jax.images import to_float
 from lpdiff_jax.model import LPDiff, Variables
 from lpdiff_jax.training.dropout import per_sample_dropout
 from lpdiff_jax.training.losses import psnr
-from lpdiff_jax.training.stages import TEACHER, Batch, Metrics, Params, Stage, apply_condition
+from lpdiff_jax.training.stage import TEACHER, Batch, Metrics, Params, Stage, apply_condition
 
 METHODS = ("progressive", "consistency")
 

@@ -35,7 +35,8 @@ from lpdiff_jax.training.flops import flops_per_example
 from lpdiff_jax.training.optimizer import learning_rate, make_optimizer
 from lpdiff_jax.training.profiling import Profiler
 from lpdiff_jax.training.progress import NotFinite, Progress
-from lpdiff_jax.training.stages import Stage, make_stage
+from lpdiff_jax.training.stage import Stage
+from lpdiff_jax.training.stages import make_stage
 from lpdiff_jax.training.state import (
     TrainState,
     abstract_state,

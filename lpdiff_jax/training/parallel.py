@@ -15,7 +15,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lpdiff_jax.errors import UserError, check_choice
-from lpdiff_jax.training.stages import Batch, Metrics
+from lpdiff_jax.training.stage import Batch, Metrics
 from lpdiff_jax.training.state import TrainState
 
 AXIS = "batch"

@@ -1,7 +1,5 @@
 """The stages of training: what each one trains, and by which loss."""
 
-import dataclasses
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,36 +10,12 @@ from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
 from lpdiff_jax.model import LPDiff, Variables
 from lpdiff_jax.reading import slot_labels
+from lpdiff_jax.training.distillation import distillation_stage
 from lpdiff_jax.training.dropout import per_sample_dropout
 from lpdiff_jax.training.losses import by_noise_level, psi_loss, psnr, reading_loss
+from lpdiff_jax.training.stage import Batch, Metrics, Params, Stage, apply_condition
 
-Batch = Mapping[str, jax.Array]
-Metrics = dict[str, jax.Array]
-Params = dict[str, Any]
-
-# A stage that distils keeps its frozen teacher under this name, beside the networks.
-TEACHER = "teacher"
 CONDITION_MODES = ("frozen", "detached", "joint", "unsupervised")
-
-
-@dataclasses.dataclass(frozen=True)
-class Stage:
-    """One stage of training.
-
-    Attributes:
-      name: of its section of the configuration.
-      trained: the networks whose parameters it changes.
-      loss: (variables, batch, key, train) -> (loss, metrics by name, batch statistics by network);
-        losses and metrics are of each sample, [B].
-      uses_denoiser: whether the denoiser is part of its state.
-      uses_teacher: whether a frozen copy of the denoiser, as the stage finds it, is too.
-    """
-
-    name: str
-    trained: tuple[str, ...]
-    loss: Callable[[Variables, Batch, jax.Array, bool], tuple[jax.Array, Metrics, Params]]
-    uses_denoiser: bool = True
-    uses_teacher: bool = False
 
 
 def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
@@ -55,8 +29,6 @@ def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
     if name in ("diffusion", "joint"):
         return diffusion_stage(name, model, config[name])
     if name.startswith("distill"):
-        from lpdiff_jax.training.distillation import distillation_stage
-
         return distillation_stage(name, model, config[name], config.sampler)
     raise UserError(f"config.stages has {name!r}; allowed: psi, diffusion, joint, distill...")
 
@@ -133,25 +105,6 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         "unsupervised": ("condition",),
     }.get(mode, _supervised_networks(model))
     return Stage(name, (*trained, "denoiser"), loss)
-
-
-def apply_condition(
-    model: LPDiff, variables: Variables, batch: Batch, train: bool
-) -> tuple[jax.Array, jax.Array, Params]:
-    """psi [B, H, W, 3] of a batch, the features that the reading head reads, new statistics.
-
-    The last are the condition network's, by its name, if it has any.
-    """
-    stats = variables["condition"].get("batch_stats")
-    (psi, features), updated = model.condition.apply(
-        variables["condition"],
-        to_float(batch["frames"]),
-        batch["frame_mask"],
-        train=train and stats is not None,
-        mutable=["batch_stats"],
-        method="estimate",
-    )
-    return psi, features, {} if stats is None else {"condition": updated["batch_stats"]}
 
 
 def diffusion_loss(

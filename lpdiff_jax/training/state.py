@@ -9,7 +9,7 @@ import optax
 
 from lpdiff_jax.model import LPDiff, Variables
 from lpdiff_jax.training.optimizer import make_optimizer
-from lpdiff_jax.training.stages import TEACHER, Params, Stage
+from lpdiff_jax.training.stage import TEACHER, Params, Stage
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -16,7 +16,7 @@ from lpdiff_jax.training import checkpoint, loop, writer
 from lpdiff_jax.training.checkpoint import saved_steps, stage_directory
 from lpdiff_jax.training.flops import flops_per_example
 from lpdiff_jax.training.progress import NotFinite, Progress, duration
-from lpdiff_jax.training.stages import Stage
+from lpdiff_jax.training.stage import Stage
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
 
