@@ -95,7 +95,7 @@ class Restorer:
         """
         path = PACKAGED if source is None else Path(source)
         if path.is_file():
-            from lpdiff_jax.torch_checkpoint import read_checkpoint
+            from lpdiff_jax.pytorch.checkpoint import read_checkpoint
 
             parts = _parts(
                 read_checkpoint(path, norm_groups=norm_groups, betas=betas, image_size=image_size)

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> None:
     """Reads the model and writes the file."""
     from lpdiff_jax.model import build_model
     from lpdiff_jax.model_directory import is_model_directory, load_model
-    from lpdiff_jax.torch_checkpoint import write_checkpoint
+    from lpdiff_jax.pytorch.checkpoint import write_checkpoint
 
     if is_model_directory(args.model):
         stored = load_model(args.model)

@@ -16,7 +16,7 @@ import numpy as np
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation import weights
 from lpdiff_jax.images import to_float
-from lpdiff_jax.torch_archive import read_torchscript
+from lpdiff_jax.pytorch.archive import read_torchscript
 
 FEATURES = 2048
 INPUT_SIZE = (299, 299)

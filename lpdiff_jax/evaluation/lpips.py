@@ -16,7 +16,7 @@ import numpy as np
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation import weights
 from lpdiff_jax.images import to_float
-from lpdiff_jax.numpy_pickle import read_numpy_pickle
+from lpdiff_jax.pytorch.numpy_pickle import read_numpy_pickle
 
 Params = Mapping[str, Any]
 

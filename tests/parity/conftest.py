@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lpdiff_jax.torch_checkpoint import from_state_dict
+from lpdiff_jax.pytorch.checkpoint import from_state_dict
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 BETAS_1000 = np.linspace(1e-6, 1e-2, 1000)

@@ -14,16 +14,16 @@ import pytest
 from lpdiff_jax import Restorer
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import build_model
-from lpdiff_jax.released import released_model
-from lpdiff_jax.torch_archive import read_torch_file, write_state_dict
-from lpdiff_jax.torch_checkpoint import (
+from lpdiff_jax.pytorch.archive import read_torch_file, write_state_dict
+from lpdiff_jax.pytorch.checkpoint import (
     from_state_dict,
     read_checkpoint,
     to_state_dict,
     write_checkpoint,
 )
+from lpdiff_jax.released import released_model
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = GOLDEN / "small_gen.pth"
 
 

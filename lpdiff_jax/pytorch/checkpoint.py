@@ -20,9 +20,9 @@ from lpdiff_jax.errors import UserError
 from lpdiff_jax.model import LPDiff, build_model
 from lpdiff_jax.model_directory import StoredModel
 from lpdiff_jax.models import condition, unet
+from lpdiff_jax.pytorch.archive import read_torch_file, write_state_dict
+from lpdiff_jax.pytorch.names import Layout, layout_of, torch_name
 from lpdiff_jax.released import released_model
-from lpdiff_jax.torch_archive import read_torch_file, write_state_dict
-from lpdiff_jax.torch_names import Layout, layout_of, torch_name
 
 StateDict = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]

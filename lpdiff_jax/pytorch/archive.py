@@ -20,8 +20,8 @@ from typing import Any, BinaryIO, Literal
 import ml_dtypes
 import numpy as np
 
-from lpdiff_jax import safe_pickle
 from lpdiff_jax.errors import UserError
+from lpdiff_jax.pytorch import safe_pickle
 
 _MAX_FILE_BYTES = 16 * 2**30
 _MAX_PICKLE_BYTES = 64 * 2**20

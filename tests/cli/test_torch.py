@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.cli import main
-from lpdiff_jax.torch_archive import read_torch_file, write_state_dict
+from lpdiff_jax.pytorch.archive import read_torch_file, write_state_dict
 
-SMALL = Path(__file__).parent / "golden" / "small_gen.pth"
+SMALL = Path(__file__).parents[1] / "golden" / "small_gen.pth"
 
 
 def run(capsys, *arguments):

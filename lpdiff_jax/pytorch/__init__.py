@@ -1,0 +1,1 @@
+"""Files of PyTorch programs, read and written without PyTorch."""
