@@ -181,5 +181,5 @@ def _write(
 
 def reading_cell(reading: Reading, sure: bool, size: tuple[int, int]) -> np.ndarray:
     """A cell of a sheet, uint8 [H, W, 3]: the text, its confidence, and whether to rely on it."""
-    note = f"confidence {reading.confidence:.2f}" + ("" if sure else ": do not rely on it")
+    note = f"{reading.confidence:.2f}" + ("" if sure else ", not to rely on")
     return text_image(reading.text, note, size)
