@@ -4,7 +4,9 @@ import sys
 
 import jax
 import numpy as np
+import optax
 
+from lpdiff_jax.model import build_model
 from lpdiff_jax.training import parallel as par
 from lpdiff_jax.training.optimizer import make_optimizer
 from lpdiff_jax.training.stages import make_stage
@@ -23,6 +25,8 @@ def make_batch(step: int) -> dict[str, np.ndarray]:
         "frames": rng.integers(0, 256, (GLOBAL_BATCH, 2, 8, 16, 3), np.uint8),
         "frame_mask": np.ones((GLOBAL_BATCH, 2), bool),
         "target": rng.integers(0, 256, (GLOBAL_BATCH, 8, 16, 3), np.uint8),
+        "text": np.where(rng.random((GLOBAL_BATCH, 1)) < 0.5, ord("7"), 0).astype(np.uint8)
+        * (np.arange(32) < 5),  # some are labelled
         "index": np.arange(GLOBAL_BATCH),
     }
     local = GLOBAL_BATCH // par.process_count()
@@ -30,14 +34,16 @@ def make_batch(step: int) -> dict[str, np.ndarray]:
     return {name: value[first : first + local] for name, value in batch.items()}
 
 
-def main(mode: str, parts: int, output: str) -> None:
+def main(networks: str, mode: str, parts: int, output: str) -> None:
     config = tiny_config()
     config.diffusion.condition = "detached"
     config.diffusion.batch_size = GLOBAL_BATCH
     config.diffusion.warmup_steps = 0
-    model = small_model()
+    model = small_model() if networks == "small" else build_model(config.model)
     stage = make_stage("diffusion", model, config)
-    optimizer = make_optimizer(config.diffusion)
+    # Adam divides every element by its own size: where a gradient is zero but for rounding (of the
+    # bias of an attention's keys, say), it steps by rounding. The small networks have no such one.
+    optimizer = make_optimizer(config.diffusion) if networks == "small" else optax.sgd(0.01)
     parallel = par.Parallel(mode)
     variables = init_variables(model, 0)
     state = create_state(variables, stage.trained, optimizer)
@@ -48,6 +54,7 @@ def main(mode: str, parts: int, output: str) -> None:
 
     step = make_train_step(stage, optimizer, seed=0, ema_decay=0.9, accumulate=parts)
     step_fn = parallel.compile_train_step(step)
+    par.wait_for_all("start")  # processes meet here, as those of a run do, before they compile
     state = parallel.put_state(state)
     found = {
         "gradient": parallel.compile_eval_step(gradient)(state, parallel.put_batch(make_batch(0)))
@@ -59,15 +66,7 @@ def main(mode: str, parts: int, output: str) -> None:
     state = par.to_local(state)
     found["gradient"] = par.to_local(found["gradient"])
     found |= {"params": state.params, "ema": state.ema, "loss": np.array(losses)}
-    found["change"] = {
-        k: sum(
-            np.abs(a - b).max()
-            for a, b in zip(
-                jax.tree.leaves(state.params[k]), jax.tree.leaves(before[k]), strict=True
-            )
-        )
-        for k in before
-    }
+    found["change"] = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.params, before)
     if par.is_main():
         flat = {
             jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x)
@@ -77,7 +76,7 @@ def main(mode: str, parts: int, output: str) -> None:
 
 
 if __name__ == "__main__":
-    mode, parts, output, port, index, count = sys.argv[1:]
+    networks, mode, parts, output, port, index, count = sys.argv[1:]
     if int(count) > 1:
         par.initialize(f"127.0.0.1:{port}", int(index), int(count))
-    main(mode, int(parts), output)
+    main(networks, mode, int(parts), output)
