@@ -6,6 +6,7 @@ import resource
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -38,30 +39,39 @@ def final_state(workdir, stage="diffusion") -> dict[str, bytes]:
     return json.loads(path.read_text())
 
 
-def kill_and_compare(plates, tmp_path, kills: int) -> None:
+def kill_and_compare(plates, tmp_path, kills: int, **fields) -> None:
     """Kills a run at random moments, saves included, and compares it with one left alone."""
     alone, killed = tmp_path / "alone", tmp_path / "killed"
     whole, parts = tmp_path / "whole.txt", tmp_path / "parts.txt"
-    status, output = finish(start(alone, plates, whole))
+    status, output = finish(start(alone, plates, whole, **fields))
     assert status == 0, output
-    expected = final_state(alone)
-    rng = random.Random(kills)
-    for _ in range(kills):
-        process = start(killed, plates, parts)
-        # Counted from the first line of progress on, when steps and saves begin.
-        for line in process.stdout:
-            if "training on" in line:
-                break
-        time.sleep(rng.uniform(0.1, 4.0))
+    rng, in_saves = random.Random(kills), 0
+    for i in range(kills):
+        process = start(killed, plates, parts, **fields)
+        goal = lines_of(parts) + rng.randint(1, 6)
+        while lines_of(parts) < goal or (i % 2 == 0 and not saves_under_way(killed)):
+            assert process.poll() is None, finish(process)
+            time.sleep(0.001)
         process.kill()
-        finish(process)
-    status, output = finish(start(killed, plates, parts))
+        assert finish(process)[0] == -signal.SIGKILL
+        in_saves += saves_under_way(killed)
+    assert in_saves >= kills // 3
+    status, output = finish(start(killed, plates, parts, **fields))
     assert status == 0, output
-    assert final_state(killed) == expected
+    assert final_state(killed) == final_state(alone)
     # What a step took is the same whenever it was taken; a killed run took some steps twice.
     steps = whole.read_text().splitlines()
     assert set(parts.read_text().splitlines()) == set(steps)
     assert parts.read_text().splitlines()[-1] == steps[-1]
+
+
+def lines_of(path: Path) -> int:
+    return path.read_text().count("\n") if path.exists() else 0
+
+
+def saves_under_way(workdir: Path) -> bool:
+    """Whether a checkpoint lies there that is not whole yet, or never will be."""
+    return any(workdir.glob("checkpoints/*/*.orbax-checkpoint-tmp*"))
 
 
 def test_killed_once_and_resumed_is_the_same_to_the_bit(plates, tmp_path):
@@ -70,7 +80,8 @@ def test_killed_once_and_resumed_is_the_same_to_the_bit(plates, tmp_path):
 
 @pytest.mark.slow
 def test_killed_ten_times_and_resumed_is_the_same_to_the_bit(plates, tmp_path):
-    kill_and_compare(plates, tmp_path, 10)
+    fields = {"psi.steps": 10, "diffusion.steps": 110, "checkpoint_every": 3, "validate_every": 40}
+    kill_and_compare(plates, tmp_path, 10, **fields)
 
 
 def test_sigterm_saves_within_a_step_and_exits_with_its_status(plates, tmp_path):
