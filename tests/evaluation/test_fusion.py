@@ -46,9 +46,9 @@ def test_pictures_decide_where_the_reading_head_hesitates():
     slots[1, 3] = slots[2, 4] = slots[3, 0] = 0.96  # 1, 2, nothing
     assert fuse(slots, charset, []).text == "A12"
     seen = Reading("B1", 0.81, (0.9, 0.9))
-    fused = fuse(slots, charset, [seen, Reading("", 0.0, ())])
+    fused = fuse(slots, charset, [seen, Reading("", 0.0, ())], weight=2)
     assert fused.text == "B12"
     assert 0.5 < fused.character_confidences[0] < 0.8
     assert fused.character_confidences[1] > 0.96
     # A character that the charset does not have says nothing.
-    assert fuse(slots, charset, [Reading("X1", 0.81, (0.9, 0.9))]).text == "A12"
+    assert fuse(slots, charset, [Reading("X1", 0.81, (0.9, 0.9))], weight=2).text == "A12"
