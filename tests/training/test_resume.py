@@ -296,11 +296,17 @@ def test_inference_uses_an_older_checkpoint_and_says_so(copied, plates, caplog, 
 
 
 def test_a_save_that_fails_is_an_error(small, plates, tmp_path, monkeypatch):
-    """Files may not grow beyond 4 kB, as on a disk that is full."""
+    """From the first save on files may not grow beyond 2 kB, as on a disk that is full."""
     monkeypatch.setattr(loop, "make_writer", lambda directory: writer.SilentWriter())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    save = Checkpointer.save
+
+    def limited_save(*args):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))
+        save(*args)
+
+    monkeypatch.setattr(Checkpointer, "save", limited_save)
     try:
         with pytest.raises(UserError, match=r"checkpoint could not be written .*File too large"):
             loop.train(tiny_config(plates, **STEPS), tmp_path / "run")
