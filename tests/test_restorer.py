@@ -183,8 +183,8 @@ def test_without_a_denoiser_psi_is_the_result(restorer, frames):
 
 
 def test_reading_goes_by_the_frames(frames):
-    reader = {"charset": "AB1", "temperature": 2.0, "slots": 3, "features": 8, "layers": 1}
-    model = build_model(CONFIG | {"reader": reader | {"heads": 2}})
+    reader = {"charset": "AB1", "temperature": 2.0, "readable": 0.9, "slots": 3, "features": 8}
+    model = build_model(CONFIG | {"reader": reader | {"layers": 1, "heads": 2}})
     reads = Restorer(model, draw_variables(model), SAMPLER, max_batch=4)
     slots = np.asarray(reads.estimate(frames).slots)
     assert slots.shape == (5, 3, 4)

@@ -80,7 +80,7 @@ def test_dfm_weights(pathway, network, variables, features, numbers):
 
 
 def test_decoder(network, variables, features, numbers, relative_error):
-    decoded = network.apply(variables, features[0], method=lambda m, x: m.decoder(x))
+    decoded = network.apply(variables, features[0], method=lambda m, x: m.decoder(x)[0])
     assert relative_error(decoded, numbers["decoder"]) < TOLERANCE
 
 
