@@ -15,6 +15,7 @@ import numpy as np
 from data_pipeline.images import resize
 from data_pipeline.pipeline import decode_text, eval_batches
 from data_pipeline.sources import open_source
+from lpdiff_jax.evaluation.reading import edit_distance
 from lpdiff_jax.images import to_float, to_uint8
 from lpdiff_jax.reading import read_slots
 from lpdiff_jax.restorer import Restorer
@@ -73,7 +74,7 @@ def make_columns(
 
 
 def _verdict(read: str, text: str) -> np.ndarray:
-    wrong = sum(a != b for a, b in zip(read.ljust(len(text)), text.ljust(len(read)), strict=True))
+    wrong = edit_distance(read, text)
     return text_image(text, f"{wrong} wrong" if wrong else "all right", CELL)
 
 
