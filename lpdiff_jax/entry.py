@@ -3,6 +3,7 @@
 import errno
 import itertools
 import sys
+import traceback
 from collections.abc import Callable
 from logging import getLogger
 from pathlib import Path
@@ -57,19 +58,28 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
             quieten_libraries()
         enable_compilation_cache()
         try:
-            main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
-        except (UserError, DataError) as error:
-            fail(str(error))
-        except OSError as error:
-            if error.errno not in _FULL:
-                raise
-            fail(f"{error.filename or ''}: {error.strerror}; make room, and run the command again")
-        except Preempted as stopped:
-            fail(str(stopped), PREEMPTED)
-        except KeyboardInterrupt:
-            fail("interrupted; the same command goes on from the newest checkpoint", INTERRUPTED)
+            _explained(main)
+        except Exception:
+            traceback.print_exc()
+            _leave(1)
 
     app.run(call, flags_parser=_parse)
+
+
+def _explained(main: Callable[[ConfigDict, Path], None]) -> None:
+    """Calls main(config, workdir); what a user is meant to read ends in `fail`."""
+    try:
+        main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
+    except (UserError, DataError) as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        fail(f"{error.filename or ''}: {error.strerror}; make room, and run the command again")
+    except Preempted as stopped:
+        fail(str(stopped), PREEMPTED)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on from the newest checkpoint", INTERRUPTED)
 
 
 def quieten_libraries() -> None:
@@ -91,6 +101,14 @@ def quieten_libraries() -> None:
 def fail(message: str, status: int = 2) -> None:
     """Prints a message and exits; status 2 is a user's mistake."""
     print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    """Exits; only processes that stop together, after they saved, wait for each other."""
+    parallel = sys.modules.get("lpdiff_jax.training.parallel")
+    if parallel and status != PREEMPTED:
+        parallel.leave_at_once(status)
     sys.exit(status)
 
 

@@ -83,22 +83,23 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
     stages = [make_stage(name, model, config) for name in config.stages]
     _check(config)
     with contextlib.ExitStack() as stack:
-        if par.is_main():
-            stack.enter_context(wd.claim(workdir))
-        wd.check_same_run(config, workdir)
-        par.wait_for_all("the work directory is checked")
+        with par.together():
+            if par.is_main():
+                stack.enter_context(wd.claim(workdir))
+            wd.check_same_run(config, workdir)
         parallel = par.Parallel(config.parallel)
-        if par.is_main():
-            open_sources(config.data, workdir)  # draws a synthetic set that is not there yet
-            wd.write_config(config, workdir)
-        par.wait_for_all("the data is there")
-        sources = open_sources(config.data, workdir)
+        with par.together():
+            if par.is_main():
+                open_sources(config.data, workdir)  # draws a synthetic set that is not there yet
+                wd.write_config(config, workdir)
+        with par.together():
+            sources = open_sources(config.data, workdir)
+            variables = initial_networks(config.init, model) if config.init else {}
         writer = make_writer(workdir / "logs" if par.is_main() else None)
         stack.enter_context(closing(writer))
         stop = stack.enter_context(par.StopRequest())
         run = Run(config, workdir, model, parallel, *sources, writer, stop)
         par.tell(f"training on {par.describe()}")
-        variables = initial_networks(config.init, model) if config.init else {}
         for stage in _unfinished(stages, workdir):
             variables = train_stage(run, stage, variables)
         return variables

@@ -1,10 +1,12 @@
 """Devices and processes: the only module that names pmap, meshes or process indices."""
 
+import contextlib
 import functools
 import os
 import signal
+import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -97,6 +99,39 @@ def wait_for_all(where: str) -> None:
     """Returns when every process is at the place of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(where)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """What fails in one process fails in all, so that none waits for one that has left.
+
+    Raises:
+      UserError: another process failed, and this one did not.
+    """
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    one_failed = failure is not None
+    if jax.process_count() > 1:
+        one_failed = multihost_utils.process_allgather(np.array(one_failed)).any()
+    if failure is not None:
+        raise failure
+    if one_failed:
+        raise UserError("another process of this run has failed, and says why")
+
+
+def leave_at_once(status: int) -> None:
+    """Ends this process, where it has joined others; does nothing where it trains alone.
+
+    On the usual way out it waits for the others, who may be waiting for it to train on. JAX ends
+    them when it sees that this one has left.
+    """
+    if jax.distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def split_over_local_devices(array: np.ndarray) -> jax.Array:

@@ -18,7 +18,7 @@ from tests.training.tiny import tiny_config
 
 def main(workdir: str, root: str, examples: str, *fields: str) -> None:
     values = dict(field.split("=") for field in fields)
-    stop_at = int(values.pop("stop_at", -1))
+    stop_at, fail_at = int(values.pop("stop_at", -1)), int(values.pop("fail_at", -1))
     if "process" in values:
         port, index, count = map(int, values.pop("process").split(","))
         parallel.initialize(f"127.0.0.1:{port}", index, count)
@@ -34,6 +34,8 @@ def main(workdir: str, root: str, examples: str, *fields: str) -> None:
             taken.append(1)
             if len(taken) == stop_at:
                 os.kill(os.getpid(), signal.SIGTERM)
+            if len(taken) == fail_at:
+                raise UserError("this batch cannot be read")
         return put_batch(self, batch)
 
     parallel.Parallel.put_batch = noting_put_batch

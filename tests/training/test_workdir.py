@@ -10,7 +10,7 @@ import pytest
 
 from lpdiff_jax.training.checkpoint import saved_steps, stage_directory
 from lpdiff_jax.training.workdir import claim
-from tests.training.processes import finish, start, start_command, words_of
+from tests.training.processes import finish, free_port, start, start_command, words_of
 from tests.training.test_resume import final_state
 from tests.training.tiny import command, run
 
@@ -40,6 +40,34 @@ def test_the_command_refuses_a_directory_in_use(plates, tmp_path):
     assert done.returncode == 2
     assert "another run trains in this directory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_processes_that_train_together_refuse_together(plates, tmp_path):
+    """One of them sees the other run; none waits for another that has left."""
+    port = free_port()
+    with claim(tmp_path / "run"):
+        both = [
+            start(tmp_path / "run", plates, tmp_path / "x", process=f"{port},{i},2")
+            for i in range(2)
+        ]
+        (status, output), (other_status, other_output) = map(finish, both)
+    assert status == other_status == 2
+    assert "another run trains in this directory" in output
+    assert "another process of this run has failed" in other_output
+    assert "Traceback" not in output + other_output
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_later_takes_the_others_along(plates, tmp_path):
+    """It leaves at once, with its message; JAX ends the others within two minutes or so."""
+    port = free_port()
+    waiting, failing = (
+        start(tmp_path / "run", plates, tmp_path / "x", process=f"{port},{i},2", fail_at=8 * i)
+        for i in range(2)
+    )
+    status, output = finish(failing)
+    assert status == 2 and "this batch cannot be read" in output
+    assert finish(waiting)[0] != 0
 
 
 def small_disk(words: list[str], disk: Path, size: str, copy: Path) -> list[str]:
