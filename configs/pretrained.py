@@ -1,4 +1,4 @@
-r"""The packaged model: trained on a CPU in hours, on synthetic plates alone.
+r"""The packaged model's networks, cheap enough for CPU cores (its model card says how it was made).
 
 python train.py --config configs/pretrained.py --workdir runs/pretrained
 """

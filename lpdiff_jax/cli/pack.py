@@ -55,7 +55,8 @@ def run(args: argparse.Namespace) -> None:
     small = jax.tree.map(lambda x: np.asarray(x).astype(args.dtype), variables)
     if args.calibrate:
         restorer = Restorer(model, _as_float32(small), stored["sampler"])
-        stored["model"]["reader"] |= _calibrate(restorer, args, config.data.num_frames)
+        found = _calibrate(restorer, args, config.data.num_frames)
+        stored["model"]["reader"] |= found
     save_model(args.output, stored, small)
     count = sum(x.size for x in jax.tree.leaves(small))
     size = (Path(args.output) / WEIGHTS).stat().st_size / 1e6

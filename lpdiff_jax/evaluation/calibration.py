@@ -32,21 +32,20 @@ class Calibration:
     readable: float
 
 
-def calibrate(restorer: Restorer, source: Source, max_frames: int, limit: int = 0) -> Calibration:
+def calibrate(restorer: Restorer, source: Source, max_frames: int) -> Calibration:
     """Fits both on labelled plates.
 
     Args:
       restorer: a model with a reading head.
       source: plates of its own kind, none of which it was trained on.
       max_frames: of a plate's frames the last so many are used.
-      limit: the first so many plates; 0: all.
 
     Raises:
       UserError: the model has no reading head, or no plate a text.
     """
     if not restorer.charset:
         raise UserError("this model has no reading head, so there is nothing to calibrate")
-    slots, texts = _read_all(restorer, source, max_frames, limit)
+    slots, texts = _read_all(restorer, source, max_frames)
     if not texts:
         raise UserError("no plate of this data has a text (labels.json): nothing to calibrate on")
     logits = np.log(np.maximum(slots, 1e-30)) * restorer.model.temperature
@@ -69,9 +68,7 @@ def readable_from(readings: list[Reading], texts: list[str]) -> float:
     return readings[order[int(np.flatnonzero(enough)[-1])]].confidence
 
 
-def _read_all(
-    restorer: Restorer, source: Source, max_frames: int, limit: int
-) -> tuple[np.ndarray, list[str]]:
+def _read_all(restorer: Restorer, source: Source, max_frames: int) -> tuple[np.ndarray, list[str]]:
     """The slots' probabilities [n, S, C] of all labelled plates, and their texts."""
     slots, texts = [], []
     batches = eval_batches(
@@ -83,8 +80,6 @@ def _read_all(
             if valid and (text := decode_text(codes)):
                 slots.append(row)
                 texts.append(text)
-        if limit and len(texts) >= limit:
-            break
     return np.array(slots), texts
 
 

@@ -42,3 +42,11 @@ def test_without_diffusion(trained, tmp_path):
 def test_no_such_model(tmp_path, capsys):
     assert cli.main(["pack", str(tmp_path / "none"), str(tmp_path / "packed")]) == 2
     assert "no such work directory" in capsys.readouterr().err
+
+
+def test_without_a_reading_head_there_is_nothing_to_calibrate(plates, tmp_path, capsys):
+    train(tiny_config(plates, stages=("psi",), **{"model.reader.slots": 0}), tmp_path / "run")
+    arguments = ["pack", str(tmp_path / "run"), str(tmp_path / "packed"), "--calibrate"]
+    assert cli.main([*arguments, str(plates)]) == 2
+    assert "no reading head" in capsys.readouterr().err
+    assert not (tmp_path / "packed").exists()

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from configs import compact, lpdiff, quickstart, released
+from configs import compact, lpdiff, pretrained, quickstart, released
 from data_pipeline.example import encode_text
 from lpdiff_jax.diffusion.objective import (
     Objective,
@@ -220,7 +220,7 @@ def _itself(tree):
     return tree
 
 
-@pytest.mark.parametrize("config", [lpdiff, compact, quickstart, released])
+@pytest.mark.parametrize("config", [lpdiff, compact, pretrained, quickstart, released])
 def test_every_configuration_describes_stages_that_can_be_built(config):
     config = config.get_config()
     model = build_model(config.model)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import compact, lpdiff, quickstart, released
+from configs import compact, lpdiff, pretrained, quickstart, released
 from lpdiff_jax.errors import Preempted
 from lpdiff_jax.restorer import Restorer
 from lpdiff_jax.training import checkpoint, loop, parallel
@@ -66,7 +66,7 @@ def test_joint_fine_tuning_stopped_and_resumed_is_the_same(plates, tmp_path, mon
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", [quickstart, compact, lpdiff, released])
+@pytest.mark.parametrize("config", [quickstart, compact, pretrained, lpdiff, released])
 def test_every_configuration_trains_a_few_steps(config, plates, tmp_path, capsys):
     config = config.get_config()
     config.data.root = str(plates)
