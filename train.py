@@ -16,8 +16,10 @@ def main(config: ConfigDict, workdir: Path) -> None:
     entry.join_processes()
     from lpdiff_jax.evaluation.run import evaluate_run
     from lpdiff_jax.training.loop import train
-    from lpdiff_jax.training.parallel import is_main
+    from lpdiff_jax.training.parallel import is_main, use_cores
 
+    sections = [config[name] for name in config.stages if name in config]
+    use_cores(section.batch_size // max(section.accumulate, 1) for section in sections)
     train(config, workdir)
     if is_main():
         evaluate_run(config, workdir)

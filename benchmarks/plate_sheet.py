@@ -58,7 +58,7 @@ def make_columns(
     pictures = {f"frame {k + 1}": images for k, images in enumerate(frames)}
     pictures["psi"] = np.asarray(to_uint8(estimate.psi))
     if restorer.has_diffusion:
-        pictures["restored"] = np.asarray(to_uint8(restorer.sample(estimate.psi)[:, 0]))
+        pictures["restored"] = np.asarray(to_uint8(restorer.sample(estimate.guide)[:, 0]))
     pictures["ground truth"] = batch["target"]
     columns = {t: [resize(image, CELL) for image in images] for t, images in pictures.items()}
     if estimate.slots is not None:

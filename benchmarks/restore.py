@@ -64,11 +64,12 @@ class TorchWorker:
 
 def our_work(restorer: Restorer, batch: int, steps: int) -> dict:
     """Functions that do each kind of work once."""
-    psi = np.zeros((batch, *restorer.image_size, 3), np.float32)
+    guide = np.zeros((batch, *restorer.image_size, restorer.guide_channels), np.float32)
+    x_t = guide[..., :3]
     level = np.full(batch, 0.7, np.float32)
     return {
-        "call": lambda: jax.block_until_ready(restorer.denoise(psi, psi, level)),
-        "sample": lambda: jax.block_until_ready(restorer.sample(psi, steps=steps)),
+        "call": lambda: jax.block_until_ready(restorer.denoise(guide, x_t, level)),
+        "sample": lambda: jax.block_until_ready(restorer.sample(guide, steps=steps)),
     }
 
 

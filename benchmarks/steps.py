@@ -20,7 +20,7 @@ import numpy as np
 
 from data_pipeline.pipeline import decode_text, eval_batches
 from data_pipeline.sources import open_source
-from lpdiff_jax.compilation_cache import enable_compilation_cache
+from lpdiff_jax.compilation import enable_compilation_cache
 from lpdiff_jax.diffusion.samplers import NAMES, Sampler
 from lpdiff_jax.diffusion.schedule import SPACINGS
 from lpdiff_jax.evaluation.charts import line_chart
@@ -45,17 +45,17 @@ def settings(args: argparse.Namespace, trained: int) -> list[Sampler]:
 
 
 def load_plates(restorer: Restorer, args: argparse.Namespace) -> list[dict]:
-    """Batches with psi, ground truth and texts."""
+    """Batches with the denoiser's guide, ground truth and texts."""
     source = open_source(args.data, args.split)
     batches = eval_batches(
         source, image_size=restorer.image_size, max_frames=args.max_frames, batch_size=args.batch
     )
     loaded = []
     for batch in itertools.islice(batches, math.ceil(args.plates / args.batch)):
-        psi = restorer.condition(to_float(batch["frames"]), batch["frame_mask"])
+        guide = restorer.estimate(to_float(batch["frames"]), batch["frame_mask"]).guide
         loaded.append(
             {
-                "psi": psi,
+                "guide": guide,
                 "target": batch["target"],
                 "valid": batch["valid"],
                 "seed": batch["index"] % 2**32,
@@ -69,12 +69,12 @@ def measure(restorer: Restorer, plates: list[dict], judges: Judges, sampler: Sam
     """One line of the table."""
     images, seconds = [], []
     for batch in plates:
-        restore = lambda b=batch: restorer.sample(b["psi"], sampler=sampler, seed=b["seed"])  # noqa: E731
+        restore = lambda b=batch: restorer.sample(b["guide"], sampler=sampler, seed=b["seed"])  # noqa: E731
         if not seconds:
             jax.block_until_ready(restore())  # compiles
         start = time.perf_counter()
         restored = jax.block_until_ready(restore())
-        seconds.append((time.perf_counter() - start) / len(batch["psi"]))
+        seconds.append((time.perf_counter() - start) / len(batch["guide"]))
         images.append(np.asarray(to_uint8(restored[:, 0])))
     row = {"ms": 1e3 * float(np.median(seconds))}
     return row | judge(images, plates, judges)

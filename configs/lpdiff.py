@@ -141,6 +141,9 @@ def get_model() -> ConfigDict:
                 "layers": 2,
                 "heads": 8,
             },
+            # Fields of models/sketch.py:Sketch, explained there: the text that the reading head
+            # reads, drawn for the denoiser (channels 0: it sees psi alone, as published).
+            "sketch": {"channels": 0, "features": 128, "layers": 2, "heads": 4, "patch": 2},
             # Fields of models/unet.py:UNet, explained there.
             "denoiser": {
                 "features": 64,

@@ -190,8 +190,9 @@ def measure(
 def denoiser_gflop(restorer: Restorer, batch: int) -> float:
     """Floating-point operations of one denoiser call, in 1e9."""
     image = jax.ShapeDtypeStruct((batch, *restorer.image_size, 3), jnp.float32)
+    guide = jax.ShapeDtypeStruct((*image.shape[:3], restorer.guide_channels), jnp.float32)
     level = jax.ShapeDtypeStruct((batch,), jnp.float32)
-    lowered = jax.jit(restorer.model.predict_noise).lower(restorer.variables, image, image, level)
+    lowered = jax.jit(restorer.model.predict_noise).lower(restorer.variables, guide, image, level)
     analysis: Any = lowered.cost_analysis()
     return float(analysis["flops"]) / 1e9
 
@@ -208,8 +209,8 @@ def sampler_memory(restorer: Restorer, batch: int, steps: int) -> int:
 
 def profile(restorer: Restorer, batch: int, steps: int | None = None) -> list[tuple[str, float]]:
     """Where the sampler's time goes: (operation, share of the time), the largest first."""
-    psi = np.zeros((batch, *restorer.image_size, 3), np.float32)
-    run = lambda: jax.block_until_ready(restorer.sample(psi, steps=steps))  # noqa: E731
+    guide = np.zeros((batch, *restorer.image_size, restorer.guide_channels), np.float32)
+    run = lambda: jax.block_until_ready(restorer.sample(guide, steps=steps))  # noqa: E731
     run()
     kinds = _kinds(restorer.compiled_sampler(batch, steps).as_text())
     nanoseconds: defaultdict[str, float] = defaultdict(float)

@@ -13,7 +13,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from data_pipeline.errors import DataError
-from lpdiff_jax.compilation_cache import enable_compilation_cache
+from lpdiff_jax.compilation import enable_compilation_cache
 from lpdiff_jax.errors import Preempted, UserError
 
 # Status of a run that a signal stopped after it had saved (EX_TEMPFAIL of sysexits.h): the same

@@ -20,7 +20,7 @@ import numpy as np
 
 from lpdiff_jax.diffusion.samplers import Sampler, coefficients, sample
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.model import LPDiff, Variables
+from lpdiff_jax.model import LPDiff, Variables, psi_of
 from lpdiff_jax.onnx_conversion import to_onnx
 
 FORMATS = ("stablehlo", "onnx")
@@ -60,6 +60,8 @@ def exported_functions(
 ) -> list[Function]:
     """psi and, where there is a denoiser, one step of it and the whole restoration.
 
+    Of a model with a sketch the first gives the denoiser's guide, psi and behind it the sketch.
+
     Args:
       model: the networks and the diffusion process.
       variables: their parameters, embedded as constants.
@@ -74,10 +76,18 @@ def exported_functions(
     psi = Function("psi", lambda f, mask: model.psi(variables, f, mask), frames, "psi")
     if "denoiser" not in variables:
         return [psi]
+    if model.sketch is not None:
+        guide = lambda f, mask: model.estimate(variables, f, mask).guide  # noqa: E731
+        psi = Function("psi", guide, frames, "guide")
+    channels = 3 + (model.sketch.channels if model.sketch else 0)
     denoise = Function(
         "denoise",
-        lambda psi, x_t, level: model.predict_noise(variables, psi, x_t, level),
-        {"psi": image, "x_t": image, "noise_level": ((), np.dtype(np.float32))},
+        lambda guide, x_t, level: model.predict_noise(variables, guide, x_t, level),
+        {
+            psi.output: ((*model.image_size, channels), np.dtype(np.float32)),
+            "x_t": image,
+            "noise_level": ((), np.dtype(np.float32)),
+        },
         "noise",
     )
     draws = number_of_draws(model, sampler)
@@ -106,16 +116,16 @@ def restoring(
     schedule = sampler.visited(model.schedule)
 
     def restore(frames: jax.Array, mask: jax.Array, noise: jax.Array) -> jax.Array:
-        psi = model.psi(variables, frames, mask)
+        guide = model.estimate(variables, frames, mask).guide
         x_0 = sample(
-            lambda x_t, level: model.predict_x0(variables, psi, x_t, level),
+            lambda x_t, level: model.predict_x0(variables, guide, x_t, level),
             sampler.first(noise[:, -1], schedule),
             lambda index: jnp.take(noise, index, axis=1),
             schedule,
             sampler.name,
             sampler.eta,
         )
-        return jnp.clip(model.compose(x_0, psi), -1, 1)
+        return jnp.clip(model.compose(x_0, psi_of(guide)), -1, 1)
 
     return restore
 

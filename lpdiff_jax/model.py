@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,28 @@ from lpdiff_jax.errors import UserError, check_choice
 from lpdiff_jax.models.condition import ConditionNetwork
 from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
 from lpdiff_jax.models.reading_head import ReadingHead
+from lpdiff_jax.models.sketch import Sketch
 from lpdiff_jax.models.unet import UNet
 
-# {'condition': {'params', 'batch_stats'}, 'reader': {'params'}, 'denoiser': {'params'}}. Not every
-# model has a reader, and the denoiser is missing while only psi is trained.
+# {'condition': {'params', 'batch_stats'}, 'reader': {'params'}, 'sketch': {'params'}, 'denoiser':
+# {'params'}}. Not every model has a reader or a sketch; sketch and denoiser are missing while only
+# psi is trained.
 Variables = dict[str, Any]
+
+
+class Estimate(NamedTuple):
+    """What is known of a batch of plates before the diffusion.
+
+    Attributes:
+      psi: [B, H, W, 3], the condition network's first estimate, not clipped.
+      slots: [B, S, C], the reading head's probabilities; None in a model that has none.
+      guide: [B, H, W, 3 + G], what the denoiser is conditioned on: psi, and behind it the sketch
+        of the text, where the model has one.
+    """
+
+    psi: jax.Array
+    slots: jax.Array | None
+    guide: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +51,7 @@ class LPDiff:
       clip: 'image' clips `x_0 + psi` to [-1, 1]; 'residual' is the published clip of x_0 itself,
         which cannot turn black into white.
       reader: the reading head, or None.
+      sketch: what draws the reading head's text for the denoiser, or None.
       charset: the characters that it reads: of class 1, 2, ...
       temperature: what its logits are divided by, so that its confidence is right.
       readable: confidence from which on a plate is called readable.
@@ -47,6 +65,7 @@ class LPDiff:
     residual_scale: float = 1.0
     clip: str = "image"
     reader: ReadingHead | None = None
+    sketch: Sketch | None = None
     charset: str = ""
     temperature: float = 1.0
     readable: float = 0.95
@@ -54,6 +73,8 @@ class LPDiff:
     def __post_init__(self) -> None:
         check_choice("prediction", self.prediction, PREDICTIONS)
         check_choice("clip", self.clip, ("image", "residual"))
+        if self.sketch is not None and self.reader is None:
+            raise ValueError("sketch.channels needs a reading head: what it draws is its text")
 
     def with_dtype(self, dtype: str) -> "LPDiff":
         """The same model, computing in another precision."""
@@ -62,18 +83,24 @@ class LPDiff:
             condition=self.condition.clone(dtype=jnp.dtype(dtype)),
             denoiser=self.denoiser.clone(dtype=jnp.dtype(dtype)),
             reader=self.reader and self.reader.clone(dtype=jnp.dtype(dtype)),
+            sketch=self.sketch and self.sketch.clone(dtype=jnp.dtype(dtype)),
         )
 
     def init(self, key: jax.Array, *, with_denoiser: bool = True) -> Variables:
         """Fresh variables; jit this."""
         frames = jnp.zeros((1, 3, *self.image_size, 3))
         variables: Variables = {"condition": self.condition.init(key, frames)}
+        features: Any = None
         if self.reader is not None:
             _, features = self._estimate(variables, frames)
             variables["reader"] = self.reader.init(key, features)
         if with_denoiser:
             image, level = frames[:, 0], jnp.ones((1,))
-            variables["denoiser"] = self.denoiser.init(key, image, image, level)
+            if self.sketch is not None:
+                slots = self.read_logits(variables, features)
+                variables["sketch"] = self.sketch.init(key, slots, image)
+            guide = self.guide(variables, image, features)
+            variables["denoiser"] = self.denoiser.init(key, guide, image, level)
         return variables
 
     def psi(
@@ -84,12 +111,31 @@ class LPDiff:
 
     def estimate(
         self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array | None]:
-        """psi, and the text's probabilities [B, slots, classes] where there is a reading head."""
+    ) -> Estimate:
+        """All that is known of the plates before the diffusion."""
         psi, features = self._estimate(variables, frames, mask)
-        if self.reader is None:
-            return psi, None
-        return psi, jax.nn.softmax(self.read_logits(variables, features) / self.temperature)
+        slots = None
+        if self.reader is not None:
+            slots = jax.nn.softmax(self.read_logits(variables, features) / self.temperature)
+        return Estimate(psi, slots, self.guide(variables, psi, features))
+
+    def guide(self, variables: Variables, psi: jax.Array, features: Any) -> jax.Array:
+        """What the denoiser is conditioned on: psi and, if these variables have one, the sketch.
+
+        Args:
+          variables: without a sketch (while only psi is trained) psi is the guide.
+          psi: [B, H, W, 3].
+          features: [B, h, w, C], the condition network's.
+
+        Returns:
+          [B, H, W, 3 + G].
+        """
+        if self.sketch is None or "sketch" not in variables:
+            return psi
+        # Not divided by the temperature, which is fitted after training.
+        slots = jax.nn.softmax(self.read_logits(variables, features))
+        drawing: Any = self.sketch.apply(variables["sketch"], slots, psi)
+        return jnp.concatenate([psi, drawing], axis=-1)
 
     def read_logits(self, variables: Variables, features: jax.Array) -> jax.Array:
         """The reading head's logits [B, slots, classes] from the condition network's features."""
@@ -104,32 +150,32 @@ class LPDiff:
         return self.condition.apply(variables["condition"], frames, mask, method="estimate")
 
     def predict_noise(
-        self, variables: Variables, psi: jax.Array, x_t: jax.Array, noise_level: jax.Array
+        self, variables: Variables, guide: jax.Array, x_t: jax.Array, noise_level: jax.Array
     ) -> jax.Array:
-        """The noise in x_t [B, H, W, 3] at noise_level [B], given psi [B, H, W, 3]."""
-        output: Any = self.denoiser.apply(variables["denoiser"], psi, x_t, noise_level)
+        """The noise in x_t [B, H, W, 3] at noise_level [B], given the guide [B, H, W, 3 + G]."""
+        output: Any = self.denoiser.apply(variables["denoiser"], guide, x_t, noise_level)
         return to_noise(self.prediction, output, x_t, noise_level)
 
     def predict_x0(
-        self, variables: Variables, psi: jax.Array, x_t: jax.Array, noise_level: jax.Array
+        self, variables: Variables, guide: jax.Array, x_t: jax.Array, noise_level: jax.Array
     ) -> jax.Array:
         """The scaled residual in x_t, clipped as `clip` says: [B, H, W, 3]."""
-        output: Any = self.denoiser.apply(variables["denoiser"], psi, x_t, noise_level)
-        return self.clipped(to_x0(self.prediction, output, x_t, noise_level), psi)
+        output: Any = self.denoiser.apply(variables["denoiser"], guide, x_t, noise_level)
+        return self.clipped(to_x0(self.prediction, output, x_t, noise_level), psi_of(guide))
 
     def x0_denoiser(
-        self, variables: Variables, psi: jax.Array
+        self, variables: Variables, guide: jax.Array
     ) -> tuple[Callable[..., jax.Array], Callable[[jax.Array], Any]]:
         """`predict_x0` for many steps: (`denoise_fn`, `prepare`) of `diffusion.samplers.sample`.
 
         What does not depend on x_t is computed here and in `prepare`, so once for all steps.
         """
         params = variables["denoiser"]["params"]
-        hoisted = hoist(self.denoiser, params, psi)
+        hoisted = hoist(self.denoiser, params, guide)
 
         def denoise(x_t: jax.Array, level: jax.Array, biases: dict[str, jax.Array]) -> jax.Array:
             output = apply_hoisted(self.denoiser, hoisted, x_t, biases)
-            return self.clipped(to_x0(self.prediction, output, x_t, level), psi)
+            return self.clipped(to_x0(self.prediction, output, x_t, level), psi_of(guide))
 
         return denoise, functools.partial(level_biases, self.denoiser, params)
 
@@ -148,6 +194,11 @@ class LPDiff:
         return psi + self.residual_scale * x_0
 
 
+def psi_of(guide: jax.Array) -> jax.Array:
+    """psi [B, H, W, 3], the first channels of a guide [B, H, W, 3 + G]."""
+    return guide[..., :3]
+
+
 def build_model(config: Mapping[str, Any]) -> LPDiff:
     """Builds the model that a configuration's `model` section describes.
 
@@ -155,7 +206,8 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
       config: `image_size`, `prediction`, `residual_scale`, `clip`, `dtype`, and the sections
         `condition`, `denoiser` (fields of the modules) and `schedule` (arguments of
         `make_schedule`, or `betas`, a list); `reader` too where there is a reading head: its
-        `charset`, `temperature`, `readable` and the module's fields.
+        `charset`, `temperature`, `readable` and the module's fields; and `sketch`, the fields of
+        its module.
 
     Raises:
       UserError: a field that is missing, unknown or out of range.
@@ -171,6 +223,7 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
             residual_scale=config["residual_scale"],
             clip=config["clip"],
             **_build_reader(config.get("reader"), dtype),
+            sketch=_build_sketch(config.get("sketch"), dtype),
         )
     except (TypeError, ValueError, KeyError) as error:
         raise UserError(f"the configuration's section `model` does not fit: {error}") from error
@@ -187,6 +240,13 @@ def _build_reader(config: Mapping[str, Any] | None, dtype: Any) -> dict[str, Any
         raise ValueError("reader.charset is empty or names a character twice")
     head = ReadingHead(classes=len(charset) + 1, dtype=dtype, **fields)
     return {"reader": head, **use}
+
+
+def _build_sketch(config: Mapping[str, Any] | None, dtype: Any) -> Sketch | None:
+    """The sketch that the section describes; no channels mean none."""
+    if not config or not config["channels"]:
+        return None
+    return Sketch(**_frozen(config), dtype=dtype)
 
 
 def build_schedule(config: Mapping[str, Any]) -> NoiseSchedule:

@@ -206,8 +206,9 @@ def _is_static(shape: Sequence[Any]) -> bool:
 _SIMPLE = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min",
     "pow": "Pow", "neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin",
-    "cos": "Cos", "logistic": "Sigmoid", "eq": "Equal", "lt": "Less", "le": "LessOrEqual",
-    "gt": "Greater", "ge": "GreaterOrEqual", "stop_gradient": "Identity", "copy": "Identity",
+    "cos": "Cos", "tanh": "Tanh", "logistic": "Sigmoid", "eq": "Equal", "lt": "Less",
+    "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual",
+    "stop_gradient": "Identity", "copy": "Identity",
 }  # fmt: skip
 
 

@@ -4,33 +4,22 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lpdiff_jax.compilation import jit
 from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.model import LPDiff, Variables, build_model
+from lpdiff_jax.model import Estimate, LPDiff, Variables, build_model, psi_of
 from lpdiff_jax.model_directory import StoredModel, is_model_directory, load_model
 from lpdiff_jax.reading import Reading, read_slots
 
 DTYPES = ("float32", "bfloat16", "float16")
 # The model that comes with the package.
 PACKAGED = Path(__file__).with_name("pretrained")
-
-
-class Estimate(NamedTuple):
-    """What the condition network makes of a batch.
-
-    Attributes:
-      psi: [B, H, W, 3], the first estimate, not clipped.
-      slots: [B, S, C], the reading head's probabilities; None in a model that has none.
-    """
-
-    psi: jax.Array
-    slots: jax.Array | None
 
 
 class Restorer:
@@ -64,9 +53,9 @@ class Restorer:
         self.variables = jax.tree.map(jnp.asarray, variables)
         self.sampler = sampler if isinstance(sampler, Sampler) else make_sampler(sampler)
         self.max_batch = max_batch
-        self._estimate = jax.jit(lambda *arrays: Estimate(*model.estimate(*arrays)))
-        self._denoise = jax.jit(model.predict_noise)
-        self._sample = jax.jit(functools.partial(_sample, model), static_argnames="sampler")
+        self._estimate = jit(model.estimate)
+        self._denoise = jit(model.predict_noise)
+        self._sample = jit(functools.partial(_sample, model), static_argnames="sampler")
 
     @classmethod
     def load(
@@ -145,14 +134,17 @@ class Restorer:
         return read_slots(np.asarray(slots), self.charset)
 
     def estimate(self, frames: Any, mask: Any = None) -> Estimate:
-        """psi and, by the reading head, the text's probabilities."""
+        """psi, by the reading head the text's probabilities, and what the denoiser is given."""
         estimate: Estimate = self._in_parts(self._estimate, *self._check(frames, mask))
         return estimate
 
-    def denoise(self, psi: Any, x_t: Any, noise_level: Any) -> jax.Array:
-        """The noise predicted in x_t [B, H, W, 3]; noise_level [B] = sqrt(alphas_cumprod)."""
+    def denoise(self, guide: Any, x_t: Any, noise_level: Any) -> jax.Array:
+        """The noise predicted in x_t [B, H, W, 3]; noise_level [B] = sqrt(alphas_cumprod).
+
+        The guide is psi, in a model with a sketch `estimate(frames).guide`.
+        """
         return self._denoise(
-            self.variables, jnp.asarray(psi), jnp.asarray(x_t), jnp.asarray(noise_level)
+            self.variables, self._check_guide(guide), jnp.asarray(x_t), jnp.asarray(noise_level)
         )
 
     def restore(
@@ -185,39 +177,59 @@ class Restorer:
           UserError: frames of another size, or a sampler or number of steps that does not exist.
         """
         return self.sample(
-            self.condition(frames, mask), steps=steps, sampler=sampler, samples=samples, seed=seed
+            self.estimate(frames, mask).guide,
+            steps=steps,
+            sampler=sampler,
+            samples=samples,
+            seed=seed,
         )
 
     def sample(
         self,
-        psi: Any,
+        guide: Any,
         *,
         steps: int | None = None,
         sampler: str | Sampler | None = None,
         samples: int = 1,
         seed: int | Sequence[int] = 0,
     ) -> jax.Array:
-        """`restore`, from psi [B, H, W, 3] as `condition` gives it."""
-        psi = jnp.asarray(psi, jnp.float32)
+        """`restore`, from what `estimate(frames).guide` gives; without a sketch that is psi."""
+        guide = self._check_guide(guide)
         chosen = self._choose(sampler, steps)
         if not self.has_diffusion:
-            return jnp.repeat(jnp.clip(psi, -1, 1)[:, None], samples, axis=1)
-        seeds = np.broadcast_to(np.asarray(seed, np.uint32), psi.shape[:1])
+            return jnp.repeat(jnp.clip(psi_of(guide), -1, 1)[:, None], samples, axis=1)
+        seeds = np.broadcast_to(np.asarray(seed, np.uint32), guide.shape[:1])
         # Samples lie beside each other in one batch: [B, K] flattened.
         plates: jax.Array = self._in_parts(
             functools.partial(self._sample, sampler=chosen),
-            jnp.repeat(psi, samples, axis=0),
+            jnp.repeat(guide, samples, axis=0),
             jnp.asarray(np.repeat(seeds, samples)),
-            jnp.asarray(np.tile(np.arange(samples, dtype=np.uint32), len(psi))),
+            jnp.asarray(np.tile(np.arange(samples, dtype=np.uint32), len(guide))),
         )
-        return plates.reshape(len(psi), samples, *plates.shape[1:])
+        return plates.reshape(len(guide), samples, *plates.shape[1:])
 
     def compiled_sampler(self, batch: int, steps: int | None = None) -> Any:
         """JAX's compiled object behind `sample` of one part of `batch` plates, to inspect."""
-        psi = jax.ShapeDtypeStruct((batch, *self.image_size, 3), jnp.float32)
+        guide = jax.ShapeDtypeStruct((batch, *self.image_size, self.guide_channels), jnp.float32)
         number = jax.ShapeDtypeStruct((batch,), jnp.uint32)
         chosen = self._choose(None, steps)
-        return self._sample.lower(self.variables, psi, number, number, sampler=chosen).compile()
+        return self._sample.lower(self.variables, guide, number, number, sampler=chosen).compile()
+
+    @property
+    def guide_channels(self) -> int:
+        """Channels of the denoiser's guide: psi's three, and those of the sketch."""
+        sketch = self.model.sketch if self.has_diffusion else None
+        return 3 + (0 if sketch is None else sketch.channels)
+
+    def _check_guide(self, guide: Any) -> jax.Array:
+        guide = jnp.asarray(guide, jnp.float32)
+        expected = (*self.image_size, self.guide_channels)
+        if guide.ndim != 4 or guide.shape[1:] != expected:
+            raise UserError(
+                f"the denoiser takes {['B', *expected]}, not {list(guide.shape)}: what "
+                "`estimate(frames).guide` gives"
+            )
+        return guide
 
     def _choose(self, sampler: str | Sampler | None, steps: int | None) -> Sampler:
         """The sampler asked for; what is left open is the model's own."""
@@ -296,14 +308,14 @@ def _fill(x: jax.Array, size: int) -> jax.Array:
 def _sample(
     model: LPDiff,
     variables: Variables,
-    psi: jax.Array,
+    guide: jax.Array,
     seeds: jax.Array,
     numbers: jax.Array,
     *,
     sampler: Sampler,
 ) -> jax.Array:
-    """Plates [B, H, W, 3] from psi; each one's noise is keyed by its seed [B] and number [B]."""
-    schedule = sampler.visited(model.schedule)
+    """Plates [B, H, W, 3] from a guide; each's noise is keyed by its seed [B] and number [B]."""
+    psi, schedule = psi_of(guide), sampler.visited(model.schedule)
     key_of = lambda seed, number: jax.random.fold_in(jax.random.key(seed), number)  # noqa: E731
     keys = jax.vmap(key_of)(seeds, numbers)
 
@@ -311,7 +323,7 @@ def _sample(
         draw = lambda key: jax.random.normal(jax.random.fold_in(key, index), psi.shape[1:])  # noqa: E731
         return jax.vmap(draw)(keys)
 
-    denoise_fn, prepare = model.x0_denoiser(variables, psi)
+    denoise_fn, prepare = model.x0_denoiser(variables, guide)
     x_0 = sample(
         denoise_fn,
         sampler.first(noise(schedule.steps), schedule),

@@ -130,7 +130,7 @@ def _restore_batch(
     mask = np.stack([real for _, real in stacked])
     estimate = restorer.estimate(to_float(frames), mask)
     plates = restorer.sample(
-        estimate.psi,
+        estimate.guide,
         steps=options.steps,
         sampler=options.sampler,
         samples=options.samples,

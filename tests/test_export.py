@@ -42,9 +42,13 @@ CONFIG = {
 
 @pytest.fixture(scope="module")
 def variables():
+    return random_variables(build_model(CONFIG["model"]))
+
+
+def random_variables(model):
     """Weights that make every layer count: fresh ones are zero where a branch ends."""
     generator = np.random.default_rng(0)
-    shapes = jax.eval_shape(build_model(CONFIG["model"]).init, jax.random.key(0))
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
     draw = lambda leaf: generator.standard_normal(leaf.shape).astype(np.float32) * 0.2  # noqa: E731
     return jax.tree.map(draw, shapes)
 
@@ -153,6 +157,21 @@ def test_restore_computes_what_the_sampler_computes(reference, variables):
 
     inputs, ours = reference["restore"]
     np.testing.assert_allclose(ours, restore(*inputs), atol=1e-5)
+
+
+def test_a_model_with_a_sketch(tmp_path):
+    """psi comes with the sketch behind it, which the denoiser's step takes; all three agree."""
+    reader = {"charset": "AB1", "temperature": 1.0, "readable": 0.9, "slots": 3, "features": 8}
+    sketch = {"channels": 2, "features": 8, "layers": 1, "heads": 2}
+    config = CONFIG["model"] | {"sketch": sketch, "reader": reader | {"layers": 1, "heads": 2}}
+    model = build_model(config)
+    variables = random_variables(model)
+    functions = exported_functions(model, variables, Sampler(steps=2), 3)
+    report = export_model(tmp_path / "sketched", functions)
+    assert [function.output for function in functions] == ["guide", "noise", "restored"]
+    assert functions[1].inputs["guide"][0] == (*SIZE, 5)
+    for function in functions:
+        assert report[function.name]["onnx_largest_difference"] < TOLERANCE
 
 
 @pytest.mark.parametrize("index", [0, 2])

@@ -1,5 +1,7 @@
 """The public way to restore, with a small untrained model."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -28,6 +30,12 @@ CONFIG = {
     },
     "schedule": {"name": "cosine", "steps": 20, "zero_terminal_snr": True},
 }
+READER = {
+    "reader": {
+        "charset": "AB1", "temperature": 2.0, "readable": 0.9,
+        "slots": 3, "features": 8, "layers": 1, "heads": 2,
+    }
+}  # fmt: skip
 SAMPLER = {"name": "ddim", "steps": 3, "eta": 0.0, "spacing": "uniform", "start": 1.0}
 
 
@@ -182,10 +190,37 @@ def test_without_a_denoiser_psi_is_the_result(restorer, frames):
     np.testing.assert_array_equal(only_psi.restore(frames, samples=2)[:, 1], psi)
 
 
-def test_reading_goes_by_the_frames(frames):
-    reader = {"charset": "AB1", "temperature": 2.0, "readable": 0.9, "slots": 3, "features": 8}
-    model = build_model(CONFIG | {"reader": reader | {"layers": 1, "heads": 2}})
-    reads = Restorer(model, draw_variables(model), SAMPLER, max_batch=4)
+@pytest.fixture(scope="module")
+def reads():
+    """A model with a reading head and a sketch."""
+    model = build_model(CONFIG | READER | {"sketch": {"channels": 2, "features": 8, "heads": 2}})
+    return Restorer(model, draw_variables(model), SAMPLER, max_batch=4)
+
+
+def test_the_denoiser_is_shown_what_is_read(reads, frames):
+    estimate = reads.estimate(frames)
+    assert estimate.guide.shape == (5, *SIZE, 5)
+    np.testing.assert_array_equal(estimate.guide[..., :3], estimate.psi)
+    restored = np.asarray(reads.sample(estimate.guide))
+    np.testing.assert_array_equal(restored, reads.restore(frames))
+    without = reads.sample(estimate.guide.at[..., 3:].set(0))
+    assert np.abs(restored - without).max() > 1e-3
+    x_t, level = jnp.zeros_like(estimate.psi), np.full(5, 0.5)
+    assert reads.denoise(estimate.guide, x_t, level).shape == x_t.shape
+    for call in (lambda: reads.sample(estimate.psi), lambda: reads.denoise(x_t, x_t, level)):
+        with pytest.raises(UserError, match="what `estimate"):
+            call()
+
+
+def test_the_guide_does_not_depend_on_the_temperature(reads, frames):
+    """It is fitted after training, and must not change what the denoiser is used to."""
+    cold = dataclasses.replace(reads.model, temperature=0.5)
+    other = Restorer(cold, reads.variables, SAMPLER, max_batch=4).estimate(frames)
+    assert np.abs(other.slots - reads.estimate(frames).slots).max() > 1e-3
+    np.testing.assert_array_equal(other.guide, reads.estimate(frames).guide)
+
+
+def test_reading_goes_by_the_frames(reads, frames):
     slots = np.asarray(reads.estimate(frames).slots)
     assert slots.shape == (5, 3, 4)
     np.testing.assert_allclose(slots.sum(-1), 1, rtol=1e-5)

@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> None:
     import json
 
     from lpdiff_jax import benchmark
-    from lpdiff_jax.compilation_cache import enable_compilation_cache
+    from lpdiff_jax.compilation import enable_compilation_cache
     from lpdiff_jax.errors import UserError
 
     if min([args.repeats, *args.batch, *(args.steps or [])]) < 1:

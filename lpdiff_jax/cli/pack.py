@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"{args.model}: no such work directory")
     config, model, variables = load_for_inference(Path(args.model))
     if args.without_diffusion:
-        variables.pop("denoiser", None)
+        variables = {k: v for k, v in variables.items() if k not in ("sketch", "denoiser")}
     stored = {"model": config.model.to_dict(), "sampler": config.sampler.to_dict()}
     changes = {"name": args.sampler, "steps": args.steps}
     stored["sampler"] |= {name: value for name, value in changes.items() if value is not None}

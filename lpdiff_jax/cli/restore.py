@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Restores every group; returns 2 when some could not be, after the others are done."""
-    from lpdiff_jax.compilation_cache import enable_compilation_cache
+    from lpdiff_jax.compilation import enable_compilation_cache
     from lpdiff_jax.restorer import Restorer
     from lpdiff_jax.restoring import Options, restore_files
 

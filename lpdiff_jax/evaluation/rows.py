@@ -154,7 +154,7 @@ def restore_batch(
     mask = parallel.split_over_local_devices(batch["frame_mask"])
     estimate = restorer.estimate(frames, mask)
     psi = np.asarray(to_uint8(estimate.psi))
-    restored = restorer.sample(estimate.psi, steps=steps, samples=samples, seed=seed)
+    restored = restorer.sample(estimate.guide, steps=steps, samples=samples, seed=seed)
     flat = np.asarray(to_uint8(restored)).reshape(-1, *psi.shape[1:])
     resized = _resize_all(flat, image_size).reshape(len(psi), samples, *image_size, 3)
     slots = None if estimate.slots is None else np.asarray(estimate.slots)

@@ -76,15 +76,18 @@ def distillation_stage(name: str, model: LPDiff, config: Any, sampler: Any) -> S
         variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Metrics, Params]:
         plate = to_float(batch["target"])
-        psi, _, stats = apply_condition(model, variables, batch, False)
+        psi, features, stats = apply_condition(model, variables, batch, False)
+        guide = model.guide(variables, psi, features)
         keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(batch["position"])
         index = stride * draw_index(keys, batch["position"], config.batch_size, count)
         noise_of = lambda k: jax.random.normal(jax.random.fold_in(k, 1), plate.shape[1:])  # noqa: E731
         level = jnp.asarray(plan.levels)[index]
         x_t = diffuse(model.residual(plate, psi), jax.vmap(noise_of)(keys), level)
-        wanted = jax.lax.stop_gradient(targets(model, variables, plan, psi, x_t, index))
+        wanted = jax.lax.stop_gradient(targets(model, variables, plan, guide, x_t, index))
         with per_sample_dropout(keys):
-            output: Any = model.denoiser.apply(variables["denoiser"], psi, x_t, level, train=train)
+            output: Any = model.denoiser.apply(
+                variables["denoiser"], guide, x_t, level, train=train
+            )
         error = jnp.abs(to_x0(model.prediction, output, x_t, level) - wanted).mean((1, 2, 3))
         # Salimans & Ho's truncated SNR, for an absolute instead of a squared error.
         value = error * jnp.maximum(level / sigma(level), 1)
@@ -104,14 +107,16 @@ def progressive_target(
     model: LPDiff,
     variables: Variables,
     plan: Plan,
-    psi: jax.Array,
+    guide: jax.Array,
     x_t: jax.Array,
     index: jax.Array,
 ) -> jax.Array:
     """The x_0 with which one step from x_t leads where the teacher's steps lead."""
     x = x_t
     for done in range(plan.ratio):
-        x = _denoiser_step(model, variables[TEACHER], plan, psi, x, index - done, index - done - 1)
+        x = _denoiser_step(
+            model, variables[TEACHER], plan, guide, x, index - done, index - done - 1
+        )
     return implied_x0(x_t, x, *_levels(plan, index, index - plan.ratio))
 
 
@@ -119,17 +124,17 @@ def consistency_target(
     model: LPDiff,
     variables: Variables,
     plan: Plan,
-    psi: jax.Array,
+    guide: jax.Array,
     x_t: jax.Array,
     index: jax.Array,
 ) -> jax.Array:
     """The x_0 with which one step leads where the student itself leads from one step further on."""
     end = plan.segment_end(index)
-    x = _denoiser_step(model, variables[TEACHER], plan, psi, x_t, index, index - 1)
+    x = _denoiser_step(model, variables[TEACHER], plan, guide, x_t, index, index - 1)
     # At the segment's end already, there is no further step (from level 1 one would divide by 0).
     arrived = index - 1 == end
     further = _denoiser_step(
-        model, variables["denoiser"], plan, psi, x, jnp.where(arrived, index, index - 1), end
+        model, variables["denoiser"], plan, guide, x, jnp.where(arrived, index, index - 1), end
     )
     x = jnp.where(broadcast_level(arrived, x), x, further)
     return implied_x0(x_t, x, *_levels(plan, index, end))
@@ -148,11 +153,11 @@ def implied_x0(x: jax.Array, x_after: jax.Array, level: jax.Array, after: jax.Ar
 
 
 def _denoiser_step(
-    model: LPDiff, denoiser: Any, plan: Plan, psi: jax.Array, x: jax.Array,
+    model: LPDiff, denoiser: Any, plan: Plan, guide: jax.Array, x: jax.Array,
     index: jax.Array, after: jax.Array,
 ) -> jax.Array:  # fmt: skip
     levels = _levels(plan, index, after)
-    x_0 = model.predict_x0({"denoiser": denoiser}, psi, x, levels[0])
+    x_0 = model.predict_x0({"denoiser": denoiser}, guide, x, levels[0])
     return ddim_step(x, x_0, *levels)
 
 

@@ -2,11 +2,12 @@
 
 import contextlib
 import functools
+import math
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -24,6 +25,8 @@ AXIS = "batch"
 MODES = ("pmap", "jit")
 # Process 0 evaluates alone at the end; the others wait for it that long when they leave.
 _PATIENCE_SECONDS = 24 * 3600
+# Devices made of a CPU's cores at most: each holds a copy of the state.
+_CPU_DEVICES = 4
 
 
 def initialize(coordinator: str | None, index: int | None, count: int | None) -> None:
@@ -56,6 +59,21 @@ def initialize(coordinator: str | None, index: int | None, count: int | None) ->
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the processes of this run could not meet: {error}") from error
+
+
+def use_cores(batch_sizes: Iterable[int]) -> None:
+    """Makes devices of a CPU's cores: as many as divide each batch size, at most four.
+
+    XLA leaves a part of a step to one core at a time; two devices of a core each do both halves of
+    the batch at once. Call it before anything is computed. It does nothing where `XLA_FLAGS` or
+    `JAX_NUM_CPU_DEVICES` say how many devices there are, or this process has joined others.
+    """
+    said = "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if said or jax.config.values["jax_num_cpu_devices"] > 0 or jax.distributed.is_initialized():
+        return
+    common = math.gcd(*batch_sizes)
+    devices = [n for n in range(1, min(os.cpu_count() or 1, _CPU_DEVICES) + 1) if common % n == 0]
+    jax.config.update("jax_num_cpu_devices", devices[-1])
 
 
 def _in_cluster() -> bool:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from lpdiff_jax.diffusion.objective import Objective, diffuse, draw_levels
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
-from lpdiff_jax.model import LPDiff, Variables
+from lpdiff_jax.model import LPDiff, Variables, psi_of
 from lpdiff_jax.reading import slot_labels
 from lpdiff_jax.training.distillation import distillation_stage
 from lpdiff_jax.training.dropout import per_sample_dropout
@@ -89,9 +89,12 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         target = to_float(batch["target"])
         psi, features, stats = apply_condition(model, variables, batch, train and mode != "frozen")
         metrics = {"psnr": psnr(psi, target)}
-        seen = jax.lax.stop_gradient(psi) if mode in ("frozen", "detached") else psi
+        seen = (psi, features)
+        if mode in ("frozen", "detached"):
+            seen = jax.lax.stop_gradient(seen)
+        guide = model.guide(variables, *seen)
         level, value = diffusion_loss(
-            model, objective, variables, seen, target, batch["position"], config.batch_size, key,
+            model, objective, variables, guide, target, batch["position"], config.batch_size, key,
             train,
         )  # fmt: skip
         metrics |= {"diffusion_loss": value} | by_noise_level(value, level)
@@ -104,14 +107,15 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         "frozen": (),
         "unsupervised": ("condition",),
     }.get(mode, _supervised_networks(model))
-    return Stage(name, (*trained, "denoiser"), loss)
+    drawn = () if model.sketch is None else ("sketch",)
+    return Stage(name, (*trained, *drawn, "denoiser"), loss)
 
 
 def diffusion_loss(
     model: LPDiff,
     objective: Objective,
     variables: Variables,
-    psi: jax.Array,
+    guide: jax.Array,
     target: jax.Array,
     position: jax.Array,
     global_batch: int,
@@ -128,9 +132,9 @@ def diffusion_loss(
     level = draw_levels(objective.levels, keys, position, global_batch, key, levels)
     noise_of = lambda k: jax.random.normal(jax.random.fold_in(k, 1), target.shape[1:])  # noqa: E731
     noise = jax.vmap(noise_of)(keys)
-    x_0 = model.residual(target, psi)
+    x_0 = model.residual(target, psi_of(guide))
     with per_sample_dropout(keys):
         output: Any = model.denoiser.apply(
-            variables["denoiser"], psi, diffuse(x_0, noise, level), level, train=train
+            variables["denoiser"], guide, diffuse(x_0, noise, level), level, train=train
         )
     return level, objective.per_sample_loss(output, x_0, noise, level)

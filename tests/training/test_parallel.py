@@ -1,5 +1,7 @@
 """One run on any devices and processes: the same losses and parameters."""
 
+import os
+import subprocess
 import sys
 
 import numpy as np
@@ -19,6 +21,15 @@ LAYOUTS = {
 
 
 TOLERANCE = 1e-5
+
+CORES = """
+import os, sys
+os.cpu_count = lambda: int(sys.argv[1])
+import jax
+from lpdiff_jax.training.parallel import use_cores
+use_cores(map(int, sys.argv[2:]))
+print(jax.local_device_count())
+"""
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +95,22 @@ def test_layouts_agree_with_real_networks(measure, name):
             error = np.linalg.norm(a - b) / np.linalg.norm(a)
             print(f"{name}: {kind} of {network}: {error:.1e}")
             assert error <= TOLERANCE
+
+
+@pytest.mark.parametrize(
+    ("cores", "batch_sizes", "environment", "devices"),
+    [
+        (2, (32, 16), {}, 2),
+        (6, (32, 16), {}, 4),
+        (6, (32, 15), {}, 1),
+        (6, (9, 15), {}, 3),
+        (6, (32,), {"JAX_NUM_CPU_DEVICES": "1"}, 1),
+        (6, (32,), {"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, 3),
+    ],
+)
+def test_a_cpus_cores_become_devices(cores, batch_sizes, environment, devices):
+    unset = ("JAX_NUM_CPU_DEVICES", "XLA_FLAGS")
+    kept = {name: value for name, value in os.environ.items() if name not in unset}
+    words = [sys.executable, "-c", CORES, str(cores), *map(str, batch_sizes)]
+    done = subprocess.run(words, env=kept | environment, capture_output=True, text=True)
+    assert done.stdout.strip() == str(devices), done.stderr

@@ -93,6 +93,32 @@ def test_what_reaches_psi(mode, trained, has_psi_loss):
         )
 
 
+@pytest.mark.parametrize("mode", ["frozen", "joint"])
+def test_the_sketch_is_trained_with_the_denoiser(mode):
+    """The reading head, whose text it draws, is trained on by the noise's loss only jointly."""
+    config = tiny_config(
+        **{
+            "diffusion.condition": mode,
+            "diffusion.reading_weight": 0.0,
+            "model.sketch.channels": 1,
+            "model.sketch.features": 8,
+            "model.denoiser.blocks": 1,
+        }
+    )
+    # A fresh denoiser ends in zeros, through which no gradient passes.
+    model = build_model(config.model)
+    variables = jax.tree.map(lambda x: x + 0.05, init_variables(model, 0))
+    stage = make_stage("diffusion", model, config)
+    state = create_state(variables, stage.trained, make_optimizer(config.diffusion))
+    batch = make_batch(model) | {"text": np.zeros((8, 32), np.uint8)}
+    grads, _, _ = gradients(stage, state, batch, jax.random.key(0))
+    largest = {name: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(tree))
+               for name, tree in grads.items()}  # fmt: skip
+    expected = {"sketch", "denoiser"} | ({"condition", "reader"} if mode == "joint" else set())
+    assert set(largest) == expected
+    assert min(largest.values()) > 0
+
+
 def test_detached_psi_learns_from_its_own_loss_alone():
     detached, _ = stage_gradients(tiny_config(**{"diffusion.condition": "detached"}))
     other_noise, _ = stage_gradients(tiny_config(**{"diffusion.condition": "detached"}), key=1)
@@ -226,7 +252,7 @@ def test_every_configuration_describes_stages_that_can_be_built(config):
     model = build_model(config.model)
     for name in config.stages:
         stage = make_stage(name, model, config)
-        assert set(stage.trained) <= {"condition", "reader", "denoiser"}
+        assert set(stage.trained) <= {"condition", "reader", "sketch", "denoiser"}
 
 
 def test_an_unknown_choice_names_those_there_are():

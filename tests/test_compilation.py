@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from lpdiff_jax.compilation_cache import VARIABLE, default_folder, enable_compilation_cache
+from lpdiff_jax.compilation import VARIABLE, default_folder, enable_compilation_cache
 
 PROGRAM = """
 import jax
-from lpdiff_jax.compilation_cache import enable_compilation_cache
+from lpdiff_jax.compilation import enable_compilation_cache
 print(enable_compilation_cache())
 jax.jit(lambda x: x * 2 + 1)(1.0)
 """

@@ -1,0 +1,67 @@
+"""The sketch draws the characters that it is given, where psi says that they stand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from lpdiff_jax.errors import UserError
+from lpdiff_jax.model import build_model
+from lpdiff_jax.models.sketch import Sketch
+from tests.test_restorer import CONFIG
+
+CLASSES, SLOTS = 4, 3
+GLYPHS = np.random.default_rng(0).integers(0, 2, (CLASSES, 8, 4)).astype(np.float32)
+
+
+def draw_texts(generator, count):
+    """Texts as probabilities [B, S, C] and their pictures [B, 8, 12, 1]."""
+    labels = generator.integers(0, CLASSES, (count, SLOTS))
+    pictures = np.concatenate(np.moveaxis(GLYPHS[labels], 1, 0), axis=-1)
+    return np.eye(CLASSES, dtype=np.float32)[labels], pictures[..., None]
+
+
+def test_it_learns_to_draw_the_text():
+    """Texts never seen come out right, so it has learnt characters and places, not texts."""
+    sketch = Sketch(channels=1, features=32, layers=1, heads=2)
+    generator = np.random.default_rng(1)
+    psi = jnp.zeros((32, 8, 12, 3))
+    variables = jax.jit(sketch.init)(jax.random.key(0), jnp.zeros((32, SLOTS, CLASSES)), psi)
+    optimizer = optax.adam(3e-3)
+
+    def error(variables, slots, picture):
+        return jnp.abs(sketch.apply(variables, slots, psi) - picture).mean()
+
+    @jax.jit
+    def step(variables, state, slots, picture):
+        value, grads = jax.value_and_grad(error)(variables, slots, picture)
+        updates, state = optimizer.update(grads, state)
+        return optax.apply_updates(variables, updates), state, value
+
+    state = optimizer.init(variables)
+    # Of the 64 texts the last is kept for the test.
+    kept = np.full((32, SLOTS), CLASSES - 1)
+    for _ in range(300):
+        slots, picture = draw_texts(generator, 32)
+        seen = ~(slots.argmax(-1) == kept).all(-1)
+        slots, picture = slots * seen[:, None, None], picture * seen[:, None, None, None]
+        variables, state, _ = step(variables, state, slots, picture)
+    picture = np.concatenate(GLYPHS[kept[0]], axis=-1)[None, ..., None]
+    assert error(variables, np.eye(CLASSES, dtype=np.float32)[kept], picture) < 0.1
+
+
+def test_it_follows_psi_too():
+    sketch = Sketch(channels=2, features=8, layers=1, heads=2)
+    slots, _ = draw_texts(np.random.default_rng(2), 2)
+    psi = jax.random.normal(jax.random.key(0), (2, 8, 12, 3))
+    drawing, variables = sketch.init_with_output(jax.random.key(1), slots, psi)
+    assert drawing.shape == (2, 8, 12, 2)
+    assert drawing.dtype == jnp.float32
+    moved = sketch.apply(variables, slots, jnp.roll(psi, 2, axis=2))
+    assert jnp.abs(moved - drawing).max() > 1e-3
+
+
+def test_without_a_reading_head_there_is_no_text_to_draw():
+    with pytest.raises(UserError, match="needs a reading head"):
+        build_model(CONFIG | {"sketch": {"channels": 1}})
