@@ -140,9 +140,8 @@ def _restore_batch(
     readings: list[Reading | None] = [None] * len(psi)
     if estimate.slots is not None:
         readings = [*read_slots(np.asarray(estimate.slots), restorer.charset)]
-    readable = restorer.model.readable
     return [
-        _write(output, group, frames[i][mask[i]], psi[i], restored[i], readings[i], readable)
+        _write(output, group, frames[i][mask[i]], psi[i], restored[i], readings[i], restorer)
         for i, (group, _) in enumerate(loaded)
     ]
 
@@ -154,7 +153,7 @@ def _write(
     psi: np.ndarray,
     restored: np.ndarray,
     reading: Reading | None,
-    readable: float,
+    restorer: Restorer,
 ) -> dict[str, Any]:
     """Writes one plate's pictures: psi, every restored sample, and the sheet with its inputs."""
     names = [group.name] + [f"{group.name}_{k}" for k in range(2, len(restored) + 1)]
@@ -163,15 +162,17 @@ def _write(
     write_image(output / "psi" / f"{group.name}.png", psi)
     # "generated": a reader of the sheet must not take a restored plate for a photograph.
     titles = [f"frame {i + 1}" for i in range(len(frames))] + ["psi"]
-    titles += [f"generated {k + 1}" for k in range(len(restored))]
-    cells = [*frames, psi, *restored]
+    cells = [*frames, psi]
+    if restorer.has_diffusion:  # else what is restored is psi
+        titles += [f"generated {k + 1}" for k in range(len(restored))]
+        cells += [*restored]
     plate: dict[str, Any] = {
         "name": group.name,
         "inputs": [str(path) for path in group.paths],
         "restored": [f"restored/{name}.png" for name in names],
     }
     if reading is not None:
-        sure = reading.confidence >= readable
+        sure = reading.confidence >= restorer.model.readable
         plate["reading"] = dataclasses.asdict(reading) | {"readable": sure}
         cells.append(reading_cell(reading, sure, psi.shape[:2]))
         titles.append("read from the frames")

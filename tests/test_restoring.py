@@ -9,7 +9,7 @@ import pytest
 
 from lpdiff_jax import cli
 from lpdiff_jax.model import build_model
-from lpdiff_jax.model_directory import save_model
+from lpdiff_jax.model_directory import load_model, save_model
 
 SIZE = (16, 32)
 
@@ -68,6 +68,15 @@ def test_every_plate_gets_its_pictures(model_directory, plates, tmp_path):
     summary = json.loads((output / "restore.json").read_text())
     assert [plate["name"] for plate in summary["plates"]] == ["one", "three"]
     assert summary["options"]["seed"] == 0
+
+
+def test_without_diffusion_the_sheet_ends_with_psi(model_directory, plates, tmp_path):
+    stored = load_model(model_directory)
+    stored.variables.pop("denoiser")
+    save_model(tmp_path / "psi-alone", stored.config, stored.variables)
+    assert restore(tmp_path / "psi-alone", plates, tmp_path / "out") == 0
+    assert cv2.imread(str(tmp_path / "out/sheets/three.png")).shape[1] == 4 * (SIZE[1] + 4)
+    assert (tmp_path / "out/restored/three.png").exists()
 
 
 def test_a_plate_does_not_depend_on_its_company(model_directory, plates, tmp_path):
