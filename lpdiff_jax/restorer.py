@@ -50,7 +50,8 @@ class Restorer:
         if dtype is not None:
             model, variables = _in_precision(dtype, model, variables)
         self.model = model
-        self.variables = jax.tree.map(jnp.asarray, variables)
+        # By way of the host: what training has put on a device cannot meet frames on several.
+        self.variables = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), variables)
         self.sampler = sampler if isinstance(sampler, Sampler) else make_sampler(sampler)
         self.max_batch = max_batch
         self._estimate = jit(model.estimate)

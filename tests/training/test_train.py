@@ -18,10 +18,13 @@ STAGES = ("psi", "diffusion", "joint")
 
 
 def test_all_stages_by_the_command_stopped_in_the_last_and_resumed(plates, tmp_path):
-    """train.py from psi to joint, stopped by SIGTERM in joint and run again to its end."""
+    """train.py from psi to joint, stopped by SIGTERM in joint and run again to its end.
+
+    On two devices, over which the evaluation at the end spreads its batches too.
+    """
     fields = {"stages": STAGES, "joint.steps": 12, "joint.batch_size": 8, "log_every": 1}
     workdir = tmp_path / "run"
-    first = start_command(command(workdir, plates, **fields))
+    first = start_command(command(workdir, plates, **fields), devices=2)
     printed = []
     for line in first.stdout:
         printed.append(line)
@@ -34,7 +37,7 @@ def test_all_stages_by_the_command_stopped_in_the_last_and_resumed(plates, tmp_p
     assert "psi 6/6" in output and "diffusion 6/6" in output
     step = saved_steps(stage_directory(workdir, "joint"))[0]
     assert f"joint: stopped at step {step}, which is saved" in output and step < 12
-    status, output = finish(start_command(command(workdir, plates, **fields)))
+    status, output = finish(start_command(command(workdir, plates, **fields), devices=2))
     assert status == 0, output
     assert f"joint: resumed at step {step} of 12" in output and "joint 12/12" in output
     assert "psi: " not in output and "diffusion: " not in output
