@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
+from lpdiff_jax.model import Estimate
 from lpdiff_jax.reading import Reading
-from lpdiff_jax.restorer import Estimate
 
 GROUPS = 5
 SIZE = (24, 48)
@@ -49,7 +49,7 @@ class GreyRestorer:
     charset: str = ""
 
     def estimate(self, frames, mask=None):
-        return Estimate(frames[:, 0], None)
+        return Estimate(frames[:, 0], None, frames[:, 0])
 
     def sample(self, psi, steps=None, sampler=None, samples=1, seed=0):
         batch = len(psi)

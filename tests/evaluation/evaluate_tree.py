@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from lpdiff_jax.restorer import Estimate
+from lpdiff_jax.model import Estimate
 
 
 class FirstFrame:
@@ -15,7 +15,7 @@ class FirstFrame:
     charset = ""
 
     def estimate(self, frames, mask=None):
-        return Estimate(frames[:, 0], None)
+        return Estimate(frames[:, 0], None, frames[:, 0])
 
     def sample(self, psi, *, samples=1, **_):
         return psi[:, None].repeat(samples, axis=1)

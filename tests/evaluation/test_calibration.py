@@ -7,8 +7,8 @@ import pytest
 
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.calibration import calibrate, readable_from
+from lpdiff_jax.model import Estimate
 from lpdiff_jax.reading import Reading
-from lpdiff_jax.restorer import Estimate
 
 CHARSET = "0123456789"
 
@@ -26,7 +26,7 @@ class Overconfident:
     def estimate(self, frames, mask):
         index = np.rint((frames[:, 0, 0, 0, 0] + 1) * 127.5).astype(int)
         sharpened = self.probabilities[index] ** 2
-        return Estimate(None, (sharpened / sharpened.sum(-1, keepdims=True))[:, None])
+        return Estimate(None, (sharpened / sharpened.sum(-1, keepdims=True))[:, None], None)
 
 
 def plates(texts):

@@ -12,7 +12,7 @@ import pytest
 from data_pipeline.sources import open_source
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
 from lpdiff_jax.evaluation.judges import Judges
-from lpdiff_jax.restorer import Estimate
+from lpdiff_jax.model import Estimate
 
 GROUPS = 11
 PROGRAM = Path(__file__).parent / "evaluate_tree.py"
@@ -86,7 +86,7 @@ def test_what_was_computed_before_a_crash_is_kept(tree, tmp_path, grey_reader):
             self.calls += 1
             if self.calls > 2:
                 raise RuntimeError("out of memory")
-            return Estimate(frames[:, 0], None)
+            return Estimate(frames[:, 0], None, frames[:, 0])
 
         def sample(self, psi, **_):
             return psi[:, None]
