@@ -18,6 +18,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from benchmarks.recipe import directory
 from configs import quickstart
 from lpdiff_jax.evaluation.rows import PSI, READING_HEAD, RESTORED
 from lpdiff_jax.evaluation.run import evaluate_run
@@ -132,11 +133,6 @@ def mflop(config: ConfigDict, stage: str) -> float:
     model = build_model(config.model)
     built = make_stage(stage, model, config)
     return flops_per_example(model, built, config[stage], config.data.num_frames) / 1e6
-
-
-def directory(args: argparse.Namespace, name: str) -> Path:
-    """A variant's work directory."""
-    return args.workdir / "".join(c if c.isalnum() else "-" for c in name)
 
 
 def as_table(rows: dict[str, dict[str, Any]]) -> str:

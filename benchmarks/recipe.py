@@ -97,17 +97,18 @@ def configure(name: str, args: argparse.Namespace) -> ConfigDict:
         config.diffusion.steps = 2 * args.steps
     elif name != OURS and not any(field.startswith("psi.") for field in changes):
         config.stages = ("diffusion",)
-        config.init = str(_workdir(args, OURS) / "checkpoints" / "psi" / str(args.steps))
+        config.init = str(directory(args, OURS) / "checkpoints" / "psi" / str(args.steps))
     return config
 
 
-def _workdir(args: argparse.Namespace, name: str) -> Path:
+def directory(args: argparse.Namespace, name: str) -> Path:
+    """A variant's work directory."""
     return args.workdir / "".join(c if c.isalnum() else "-" for c in name)
 
 
 def _measure(name: str, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     config = configure(name, args)
-    workdir = _workdir(args, name)
+    workdir = directory(args, name)
     started = time.perf_counter()
     try:
         train(config, workdir)

@@ -139,13 +139,13 @@ class Restorer:
         estimate: Estimate = self._in_parts(self._estimate, *self._check(frames, mask))
         return estimate
 
-    def denoise(self, guide: Any, x_t: Any, noise_level: Any) -> jax.Array:
+    def denoise(self, psi: Any, x_t: Any, noise_level: Any) -> jax.Array:
         """The noise predicted in x_t [B, H, W, 3]; noise_level [B] = sqrt(alphas_cumprod).
 
-        The guide is psi, in a model with a sketch `estimate(frames).guide`.
+        A model with a sketch takes `estimate(frames).guide`, psi and the sketch, in psi's place.
         """
         return self._denoise(
-            self.variables, self._check_guide(guide), jnp.asarray(x_t), jnp.asarray(noise_level)
+            self.variables, self._check_guide(psi), jnp.asarray(x_t), jnp.asarray(noise_level)
         )
 
     def restore(
@@ -224,11 +224,11 @@ class Restorer:
 
     def _check_guide(self, guide: Any) -> jax.Array:
         guide = jnp.asarray(guide, jnp.float32)
-        expected = (*self.image_size, self.guide_channels)
-        if guide.ndim != 4 or guide.shape[1:] != expected:
+        height, width, channels = *self.image_size, self.guide_channels
+        if guide.ndim != 4 or guide.shape[1:] != (height, width, channels):
             raise UserError(
-                f"the denoiser takes {['B', *expected]}, not {list(guide.shape)}: what "
-                "`estimate(frames).guide` gives"
+                f"this model samples from [B, {height}, {width}, {channels}], what "
+                f"`estimate(frames).guide` gives, not {list(guide.shape)}"
             )
         return guide
 

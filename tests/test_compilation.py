@@ -4,9 +4,11 @@ import os
 import subprocess
 import sys
 
+import jax
+import jax.numpy as jnp
 import pytest
 
-from lpdiff_jax.compilation import VARIABLE, default_folder, enable_compilation_cache
+from lpdiff_jax.compilation import VARIABLE, default_folder, enable_compilation_cache, jit
 
 PROGRAM = """
 import jax
@@ -50,3 +52,16 @@ def test_a_folder_that_cannot_be_made_is_no_reason_to_fail(tmp_path, monkeypatch
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(VARIABLE, str(tmp_path / "file" / "folder"))
     assert enable_compilation_cache() is None
+
+
+def test_convolutions_stay_with_all_cores():
+    """None is left to the library that computes those of few channels in one thread."""
+    x, kernel = jnp.ones((48, 24, 48, 32)), jnp.ones((3, 3, 32, 32))
+
+    def convolve(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    program = jit(convolve).lower(x, kernel).compile().as_text()
+    assert "convolution(" in program
+    assert "ynn" not in program

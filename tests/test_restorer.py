@@ -208,7 +208,7 @@ def test_the_denoiser_is_shown_what_is_read(reads, frames):
     x_t, level = jnp.zeros_like(estimate.psi), np.full(5, 0.5)
     assert reads.denoise(estimate.guide, x_t, level).shape == x_t.shape
     for call in (lambda: reads.sample(estimate.psi), lambda: reads.denoise(x_t, x_t, level)):
-        with pytest.raises(UserError, match="what `estimate"):
+        with pytest.raises(UserError, match=r"8, 16, 5.*not .5, 8, 16, 3"):
             call()
 
 
