@@ -25,6 +25,7 @@ from lpdiff_jax.evaluation.run import evaluate_run
 from lpdiff_jax.model import build_model
 from lpdiff_jax.training.flops import flops_per_example
 from lpdiff_jax.training.loop import train
+from lpdiff_jax.training.parallel import use_cores
 from lpdiff_jax.training.stages import make_stage
 
 BASE = "base"
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--only", choices=VARIANTS, action="append")
     args = parser.parse_args()
+    use_cores([args.batch_size])
     args.workdir.mkdir(parents=True, exist_ok=True)
     record = args.workdir / "ablation.json"
     rows = json.loads(record.read_text()) if record.exists() else {}
