@@ -40,11 +40,11 @@ PSI_VARIANTS: dict[str, dict[str, Any]] = {
         "model.condition.features": (16, 32, 64, 96),
         "model.condition.strides": (1, 2, 2, 2),
     },
-    "no reading head": {"model.reader.slots": 0, "model.sketch.channels": 0},
+    "no reading head": {"model.reader.slots": 0, "model.sketch.layers": 0},
     "reading head, five times the weight": {"psi.reading_weight": 1.0},
 }
 DIFFUSION_VARIANTS: dict[str, dict[str, Any]] = {
-    "denoiser sees psi alone": {"model.sketch.channels": 0},
+    "denoiser sees psi alone": {"model.sketch.layers": 0},
     "predicts x0": {"model.prediction": "x0"},
     "predicts the noise, published end of the schedule": {
         "model.prediction": "noise",
@@ -122,7 +122,7 @@ def base(args: argparse.Namespace) -> ConfigDict:
     """What every variant changes one thing of."""
     config = quickstart.get_config()
     config.data.root = args.data
-    config.model.sketch.channels = 2
+    config.model.sketch.layers = 2
     config.stages = ("diffusion",)
     for stage in (config.psi, config.diffusion):
         stage.update(steps=args.steps, batch_size=args.batch_size, warmup_steps=args.steps // 10)

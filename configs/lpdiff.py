@@ -62,6 +62,9 @@ def get_config() -> ConfigDict:
     # Weight of the reading head's cross-entropy.
     config.psi.reading_weight = 0.2
 
+    # Stage sketch, if `stages` names it: what draws the reading head's text, on psi's residual.
+    config.sketch = get_optimisation()
+
     # Stage diffusion: the denoiser, on the residual that psi leaves.
     config.diffusion = get_diffusion_stage()
     # Stage joint, if `stages` names it: both networks, by both losses.
@@ -141,9 +144,10 @@ def get_model() -> ConfigDict:
                 "layers": 2,
                 "heads": 8,
             },
-            # Fields of models/sketch.py:Sketch, explained there: the text that the reading head
-            # reads, drawn for the denoiser (channels 0: it sees psi alone, as published).
-            "sketch": {"channels": 0, "features": 128, "layers": 2, "heads": 4, "patch": 2},
+            # Fields of models/sketch.py:Sketch, explained there: what psi lacks of the text that
+            # the reading head reads, drawn for the denoiser (layers 0: it sees psi alone, as
+            # published). Stage sketch trains it.
+            "sketch": {"layers": 0, "features": 128, "heads": 4, "patch": 2},
             # Fields of models/unet.py:UNet, explained there.
             "denoiser": {
                 "features": 64,

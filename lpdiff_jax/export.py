@@ -79,7 +79,7 @@ def exported_functions(
     if model.sketch is not None:
         guide = lambda f, mask: model.estimate(variables, f, mask).guide  # noqa: E731
         psi = Function("psi", guide, frames, "guide")
-    channels = 3 + (model.sketch.channels if model.sketch else 0)
+    channels = 6 if model.sketch else 3
     denoise = Function(
         "denoise",
         lambda guide, x_t, level: model.predict_noise(variables, guide, x_t, level),

@@ -18,9 +18,11 @@ from lpdiff_jax.models.reading_head import ReadingHead
 from lpdiff_jax.models.sketch import Sketch
 from lpdiff_jax.models.unet import UNet
 
-# {'condition': {'params', 'batch_stats'}, 'reader': {'params'}, 'sketch': {'params'}, 'denoiser':
-# {'params'}}. Not every model has a reader or a sketch; sketch and denoiser are missing while only
-# psi is trained.
+# In the order in which they are computed.
+NETWORKS = ("condition", "reader", "sketch", "denoiser")
+
+# {'condition': {'params', 'batch_stats'}, 'reader': {'params'}, ...} by the names of NETWORKS. Not
+# every model has a reader or a sketch; the last ones are missing while those before are trained.
 Variables = dict[str, Any]
 
 
@@ -30,8 +32,8 @@ class Estimate(NamedTuple):
     Attributes:
       psi: [B, H, W, 3], the condition network's first estimate, not clipped.
       slots: [B, S, C], the reading head's probabilities; None in a model that has none.
-      guide: [B, H, W, 3 + G], what the denoiser is conditioned on: psi, and behind it the sketch
-        of the text, where the model has one.
+      guide: [B, H, W, 3 or 6], what the denoiser is conditioned on: psi, and behind it the sketch
+        of the residual, where the model has one.
     """
 
     psi: jax.Array
@@ -51,7 +53,7 @@ class LPDiff:
       clip: 'image' clips `x_0 + psi` to [-1, 1]; 'residual' is the published clip of x_0 itself,
         which cannot turn black into white.
       reader: the reading head, or None.
-      sketch: what draws the reading head's text for the denoiser, or None.
+      sketch: what draws the residual of the reading head's text for the denoiser, or None.
       charset: the characters that it reads: of class 1, 2, ...
       temperature: what its logits are divided by, so that its confidence is right.
       readable: confidence from which on a plate is called readable.
@@ -74,7 +76,7 @@ class LPDiff:
         check_choice("prediction", self.prediction, PREDICTIONS)
         check_choice("clip", self.clip, ("image", "residual"))
         if self.sketch is not None and self.reader is None:
-            raise ValueError("sketch.channels needs a reading head: what it draws is its text")
+            raise ValueError("sketch.layers needs a reading head: what a sketch draws is its text")
 
     def with_dtype(self, dtype: str) -> "LPDiff":
         """The same model, computing in another precision."""
@@ -86,19 +88,18 @@ class LPDiff:
             sketch=self.sketch and self.sketch.clone(dtype=jnp.dtype(dtype)),
         )
 
-    def init(self, key: jax.Array, *, with_denoiser: bool = True) -> Variables:
-        """Fresh variables; jit this."""
+    def init(self, key: jax.Array, *, networks: tuple[str, ...] = NETWORKS) -> Variables:
+        """Fresh variables of those networks that the model has; jit this."""
         frames = jnp.zeros((1, 3, *self.image_size, 3))
+        image, level = frames[:, 0], jnp.ones((1,))
         variables: Variables = {"condition": self.condition.init(key, frames)}
-        features: Any = None
+        _, features = self._estimate(variables, frames)
         if self.reader is not None:
-            _, features = self._estimate(variables, frames)
             variables["reader"] = self.reader.init(key, features)
-        if with_denoiser:
-            image, level = frames[:, 0], jnp.ones((1,))
-            if self.sketch is not None:
-                slots = self.read_logits(variables, features)
-                variables["sketch"] = self.sketch.init(key, slots, image)
+        if self.sketch is not None and "sketch" in networks:
+            slots = self.read_logits(variables, features)
+            variables["sketch"] = self.sketch.init(key, slots, image)
+        if "denoiser" in networks:
             guide = self.guide(variables, image, features)
             variables["denoiser"] = self.denoiser.init(key, guide, image, level)
         return variables
@@ -128,7 +129,7 @@ class LPDiff:
           features: [B, h, w, C], the condition network's.
 
         Returns:
-          [B, H, W, 3 + G].
+          [B, H, W, 3 or 6].
         """
         if self.sketch is None or "sketch" not in variables:
             return psi
@@ -152,7 +153,7 @@ class LPDiff:
     def predict_noise(
         self, variables: Variables, guide: jax.Array, x_t: jax.Array, noise_level: jax.Array
     ) -> jax.Array:
-        """The noise in x_t [B, H, W, 3] at noise_level [B], given the guide [B, H, W, 3 + G]."""
+        """The noise in x_t [B, H, W, 3] at noise_level [B], given the guide [B, H, W, C]."""
         output: Any = self.denoiser.apply(variables["denoiser"], guide, x_t, noise_level)
         return to_noise(self.prediction, output, x_t, noise_level)
 
@@ -195,8 +196,13 @@ class LPDiff:
 
 
 def psi_of(guide: jax.Array) -> jax.Array:
-    """psi [B, H, W, 3], the first channels of a guide [B, H, W, 3 + G]."""
+    """psi [B, H, W, 3], the first channels of a guide [B, H, W, 3 or 6]."""
     return guide[..., :3]
+
+
+def sketch_of(guide: jax.Array) -> jax.Array:
+    """The sketch of the scaled residual [B, H, W, 3], the last channels of a guide with one."""
+    return guide[..., 3:]
 
 
 def build_model(config: Mapping[str, Any]) -> LPDiff:
@@ -243,8 +249,8 @@ def _build_reader(config: Mapping[str, Any] | None, dtype: Any) -> dict[str, Any
 
 
 def _build_sketch(config: Mapping[str, Any] | None, dtype: Any) -> Sketch | None:
-    """The sketch that the section describes; no channels mean none."""
-    if not config or not config["channels"]:
+    """The sketch that the section describes; no layers mean none."""
+    if not config or not config["layers"]:
         return None
     return Sketch(**_frozen(config), dtype=dtype)
 

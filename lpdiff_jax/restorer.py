@@ -219,8 +219,7 @@ class Restorer:
     @property
     def guide_channels(self) -> int:
         """Channels of the denoiser's guide: psi's three, and those of the sketch."""
-        sketch = self.model.sketch if self.has_diffusion else None
-        return 3 + (0 if sketch is None else sketch.channels)
+        return 6 if self.model.sketch is not None and "sketch" in self.variables else 3
 
     def _check_guide(self, guide: Any) -> jax.Array:
         guide = jnp.asarray(guide, jnp.float32)

@@ -162,14 +162,14 @@ def test_restore_computes_what_the_sampler_computes(reference, variables):
 def test_a_model_with_a_sketch(tmp_path):
     """psi comes with the sketch behind it, which the denoiser's step takes; all three agree."""
     reader = {"charset": "AB1", "temperature": 1.0, "readable": 0.9, "slots": 3, "features": 8}
-    sketch = {"channels": 2, "features": 8, "layers": 1, "heads": 2}
+    sketch = {"layers": 1, "features": 8, "heads": 2}
     config = CONFIG["model"] | {"sketch": sketch, "reader": reader | {"layers": 1, "heads": 2}}
     model = build_model(config)
     variables = random_variables(model)
     functions = exported_functions(model, variables, Sampler(steps=2), 3)
     report = export_model(tmp_path / "sketched", functions)
     assert [function.output for function in functions] == ["guide", "noise", "restored"]
-    assert functions[1].inputs["guide"][0] == (*SIZE, 5)
+    assert functions[1].inputs["guide"][0] == (*SIZE, 6)
     for function in functions:
         assert report[function.name]["onnx_largest_difference"] < TOLERANCE
 

@@ -193,13 +193,13 @@ def test_without_a_denoiser_psi_is_the_result(restorer, frames):
 @pytest.fixture(scope="module")
 def reads():
     """A model with a reading head and a sketch."""
-    model = build_model(CONFIG | READER | {"sketch": {"channels": 2, "features": 8, "heads": 2}})
+    model = build_model(CONFIG | READER | {"sketch": {"layers": 1, "features": 8, "heads": 2}})
     return Restorer(model, draw_variables(model), SAMPLER, max_batch=4)
 
 
 def test_the_denoiser_is_shown_what_is_read(reads, frames):
     estimate = reads.estimate(frames)
-    assert estimate.guide.shape == (5, *SIZE, 5)
+    assert estimate.guide.shape == (5, *SIZE, 6)
     np.testing.assert_array_equal(estimate.guide[..., :3], estimate.psi)
     restored = np.asarray(reads.sample(estimate.guide))
     np.testing.assert_array_equal(restored, reads.restore(frames))
@@ -208,7 +208,7 @@ def test_the_denoiser_is_shown_what_is_read(reads, frames):
     x_t, level = jnp.zeros_like(estimate.psi), np.full(5, 0.5)
     assert reads.denoise(estimate.guide, x_t, level).shape == x_t.shape
     for call in (lambda: reads.sample(estimate.psi), lambda: reads.denoise(x_t, x_t, level)):
-        with pytest.raises(UserError, match=r"8, 16, 5.*not .5, 8, 16, 3"):
+        with pytest.raises(UserError, match=r"8, 16, 6.*not .5, 8, 16, 3"):
             call()
 
 

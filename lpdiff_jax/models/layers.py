@@ -197,3 +197,10 @@ def masked_softmax(logits: jax.Array, mask: jax.Array) -> jax.Array:
 def expand(mask: jax.Array, ndim: int) -> jax.Array:
     """[B, N] -> [B, N, 1, ...] with `ndim` dimensions."""
     return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim))
+
+
+def windows(columns: int, slots: int, count: int) -> jax.Array:
+    """Logits [columns, slots] of windows on the columns, `count` of which divide them evenly."""
+    places = (jnp.arange(columns) + 0.5) / columns
+    offset = places[:, None] * count - (jnp.arange(slots) + 0.5)
+    return -0.5 * jnp.square(offset / 0.6)

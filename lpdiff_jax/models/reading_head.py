@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lpdiff_jax.models.layers import Dtype
+from lpdiff_jax.models.layers import Dtype, windows
 
 
 class ReadingHead(nn.Module):
@@ -33,7 +33,7 @@ class ReadingHead(nn.Module):
         """Reads features [B, h, w, C]; returns logits [B, slots, classes], float32."""
         columns = self._columns(features)
         width = columns.shape[1]
-        place = self.param("place", _spread, (self.slots, width), jnp.float32)
+        place = self.param("place", _expected, (self.slots, width), jnp.float32)
         query = self.param(
             "query", nn.initializers.normal(0.02), (self.slots, self.features), jnp.float32
         )
@@ -76,11 +76,8 @@ class ReadingHead(nn.Module):
         )
 
 
-def _spread(key: jax.Array, shape: tuple[int, int], dtype: Dtype) -> jax.Array:
-    """Logits [slots, columns] of windows that divide the columns evenly among the slots."""
+def _expected(key: jax.Array, shape: tuple[int, int], dtype: Dtype) -> jax.Array:
+    """Logits [slots, columns]."""
     del key
     slots, columns = shape
-    centres = (jnp.arange(slots) + 0.5) / slots
-    places = (jnp.arange(columns) + 0.5) / columns
-    offset = (places - centres[:, None]) * slots
-    return (-0.5 * jnp.square(offset / 0.6)).astype(dtype)
+    return windows(columns, slots, slots).T.astype(dtype)

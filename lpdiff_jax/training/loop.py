@@ -152,7 +152,7 @@ def train_stage(run: Run, stage: Stage, variables: Variables) -> Variables:
     iterator = iter(_train_data(run, config.batch_size))
     saved = _resume(run, stage, directory, run.parallel.restore_target(abstract))
     if saved is None:
-        fresh = init_variables(run.model, run.config.seed, with_denoiser=stage.uses_denoiser)
+        fresh = init_variables(run.model, run.config.seed, networks=stage.networks)
         start = with_teacher(stage, fresh | variables)
         state = create_state(start, stage.trained, make_optimizer(config))
     else:

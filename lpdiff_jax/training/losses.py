@@ -41,6 +41,11 @@ def _l1_with_gradients(a: jax.Array, b: jax.Array, gradient_weight: float) -> ja
     return loss
 
 
+def sketch_loss(drawing: jax.Array, residual: jax.Array) -> jax.Array:
+    """Mean squared error of a drawn residual: [B]."""
+    return jnp.square(drawing - residual).mean((1, 2, 3))
+
+
 def reading_loss(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Cross-entropy of the reading head's slots, and what share it reads right: [B] each.
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from lpdiff_jax.images import to_float
-from lpdiff_jax.model import LPDiff, Variables
+from lpdiff_jax.model import NETWORKS, LPDiff, Variables
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -26,14 +26,14 @@ class Stage:
       trained: the networks whose parameters it changes.
       loss: (variables, batch, key, train) -> (loss, metrics by name, batch statistics by network);
         losses and metrics are of each sample, [B].
-      uses_denoiser: whether the denoiser is part of its state.
+      networks: that are part of its state, as far as the model has them.
       uses_teacher: whether a frozen copy of the denoiser, as the stage finds it, is too.
     """
 
     name: str
     trained: tuple[str, ...]
     loss: Callable[[Variables, Batch, jax.Array, bool], tuple[jax.Array, Metrics, Params]]
-    uses_denoiser: bool = True
+    networks: tuple[str, ...] = NETWORKS
     uses_teacher: bool = False
 
 

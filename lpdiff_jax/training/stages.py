@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from lpdiff_jax.diffusion.objective import Objective, diffuse, draw_levels
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
-from lpdiff_jax.model import LPDiff, Variables, psi_of
+from lpdiff_jax.model import NETWORKS, LPDiff, Variables, psi_of, sketch_of
 from lpdiff_jax.reading import slot_labels
 from lpdiff_jax.training.distillation import distillation_stage
 from lpdiff_jax.training.dropout import per_sample_dropout
-from lpdiff_jax.training.losses import by_noise_level, psi_loss, psnr, reading_loss
+from lpdiff_jax.training.losses import by_noise_level, psi_loss, psnr, reading_loss, sketch_loss
 from lpdiff_jax.training.stage import Batch, Metrics, Params, Stage, apply_condition
 
 CONDITION_MODES = ("frozen", "detached", "joint", "unsupervised")
@@ -26,11 +26,15 @@ def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
     """
     if name == "psi":
         return psi_stage(model, config.psi)
+    if name == "sketch":
+        return sketch_stage(model)
     if name in ("diffusion", "joint"):
         return diffusion_stage(name, model, config[name])
     if name.startswith("distill"):
         return distillation_stage(name, model, config[name], config.sampler)
-    raise UserError(f"config.stages has {name!r}; allowed: psi, diffusion, joint, distill...")
+    raise UserError(
+        f"config.stages has {name!r}; allowed: psi, sketch, diffusion, joint, distill..."
+    )
 
 
 def psi_stage(model: LPDiff, config: Any) -> Stage:
@@ -44,7 +48,8 @@ def psi_stage(model: LPDiff, config: Any) -> Stage:
         value, metrics = supervise(model, variables, psi, features, batch, config)
         return value, metrics, stats
 
-    return Stage("psi", _supervised_networks(model), loss, uses_denoiser=False)
+    networks = _supervised_networks(model)
+    return Stage("psi", networks, loss, networks)
 
 
 def _supervised_networks(model: LPDiff) -> tuple[str, ...]:
@@ -69,6 +74,29 @@ def supervise(
     labels = slot_labels(batch["text"], model.charset, model.reader.slots)
     reading, watched = reading_loss(logits, labels)
     return value + config.reading_weight * reading, metrics | watched
+
+
+def sketch_stage(model: LPDiff) -> Stage:
+    """Trains the sketch on the residual that psi, now frozen, leaves."""
+    if model.sketch is None:
+        raise UserError(
+            "config.stages has 'sketch', but config.model.sketch.layers is 0: no sketch"
+        )
+
+    def loss(
+        variables: Variables, batch: Batch, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Metrics, Params]:
+        del key, train
+        target = to_float(batch["target"])
+        psi, features, stats = apply_condition(model, variables, batch, train=False)
+        drawing = sketch_of(model.guide(variables, psi, features))
+        metrics = {
+            "psnr": psnr(psi, target),
+            "drawn_psnr": psnr(model.compose(drawing, psi), target),
+        }
+        return sketch_loss(drawing, model.residual(target, psi)), metrics, stats
+
+    return Stage("sketch", ("sketch",), loss, NETWORKS[: NETWORKS.index("sketch") + 1])
 
 
 def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lpdiff_jax.model import LPDiff, Variables
+from lpdiff_jax.model import NETWORKS, LPDiff, Variables
 from lpdiff_jax.training.optimizer import make_optimizer
 from lpdiff_jax.training.stage import TEACHER, Params, Stage
 
@@ -17,7 +17,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     Attributes:
       step: int32 [], optimiser steps done in this stage.
-      params: parameters that the stage trains, by network: 'condition', 'denoiser'.
+      params: parameters that the stage trains, by network: 'condition', ...
       frozen: parameters of networks that it only uses.
       batch_stats: BatchNorm statistics by network; empty with GroupNorm.
       ema: moving average of `params`, what inference uses.
@@ -32,13 +32,13 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: optax.OptState
 
 
-def init_variables(model: LPDiff, seed: int, *, with_denoiser: bool = True) -> Variables:
-    """Fresh variables of every network, or of the condition network alone."""
+def init_variables(model: LPDiff, seed: int, *, networks: tuple[str, ...] = NETWORKS) -> Variables:
+    """Fresh variables of those networks that the model has."""
     # XLA would spend most of a small run's start on optimising initialisers that run once.
     on_cpu = jax.default_backend() == "cpu"
     options = {"xla_backend_optimization_level": 0} if on_cpu else None
-    init = jax.jit(model.init, static_argnames="with_denoiser", compiler_options=options)
-    return init(jax.random.key(seed), with_denoiser=with_denoiser)
+    init = jax.jit(model.init, static_argnames="networks", compiler_options=options)
+    return init(jax.random.key(seed), networks=networks)
 
 
 def with_teacher(stage: Stage, variables: Variables) -> Variables:
@@ -71,7 +71,7 @@ def abstract_state(model: LPDiff, stage: Stage, config: Any) -> TrainState:
     optimizer = make_optimizer(config)
 
     def make(key: jax.Array) -> TrainState:
-        variables = model.init(key, with_denoiser=stage.uses_denoiser)
+        variables = model.init(key, networks=stage.networks)
         return create_state(with_teacher(stage, variables), stage.trained, optimizer)
 
     return jax.eval_shape(make, jax.random.key(0))

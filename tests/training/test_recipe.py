@@ -51,7 +51,7 @@ def test_the_reading_head_learns_from_labelled_plates_alone():
     config = tiny_config()
     model = build_model(config.model)
     stage = make_stage("psi", model, config)
-    variables = init_variables(model, 0, with_denoiser=False)
+    variables = init_variables(model, 0, networks=("condition",))
     batch = make_batch(model, 2) | {"text": np.stack([encode_text("粤B12345"), encode_text("")])}
     loss, metrics, _ = stage.loss(variables, batch, jax.random.key(0), True)
     assert metrics["reading_loss"][0] > 1 and metrics["reading_loss"][1] == 0
@@ -67,7 +67,7 @@ def stage_gradients(config, name="diffusion", model=None, key=0):
     """(gradients, metrics) of a stage on one batch, from fresh variables."""
     model = model or small_model()
     stage = make_stage(name, model, config)
-    variables = init_variables(model, 0, with_denoiser=stage.uses_denoiser)
+    variables = init_variables(model, 0, networks=stage.networks)
     state = create_state(variables, stage.trained, make_optimizer(config[name]))
     grads, metrics, _ = gradients(stage, state, make_batch(model), jax.random.key(key))
     return grads, metrics
@@ -100,7 +100,7 @@ def test_the_sketch_is_trained_with_the_denoiser(mode):
         **{
             "diffusion.condition": mode,
             "diffusion.reading_weight": 0.0,
-            "model.sketch.channels": 1,
+            "model.sketch.layers": 1,
             "model.sketch.features": 8,
             "model.denoiser.blocks": 1,
         }
@@ -182,7 +182,9 @@ def test_ema_is_the_weighted_mean_of_the_parameters():
     config, model = tiny_config(), small_model()
     stage = make_stage("psi", model, config)
     optimizer = make_optimizer(config.psi)
-    state = create_state(init_variables(model, 0, with_denoiser=False), stage.trained, optimizer)
+    state = create_state(
+        init_variables(model, 0, networks=("condition",)), stage.trained, optimizer
+    )
     step = make_train_step(stage, optimizer, seed=0, ema_decay=0.75)
     after, _ = step(state, make_batch(model), lambda tree: tree)
     for old, new, mean in zip(

@@ -74,7 +74,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(small, plates, tmp_path, monkey
             bad = jnp.any(batch["index"] == 7) & train
             return jnp.where(bad, jnp.nan, value), metrics, stats
 
-        return Stage(stage.name, stage.trained, loss, stage.uses_denoiser)
+        return Stage(stage.name, stage.trained, loss, stage.networks)
 
     monkeypatch.setattr(loop, "make_stage", poisoned)
     config = tiny_config(plates, **{"psi.batch_size": 1, "psi.steps": 30, "checkpoint_every": 1})
