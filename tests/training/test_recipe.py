@@ -119,6 +119,36 @@ def test_the_sketch_is_trained_with_the_denoiser(mode):
     assert min(largest.values()) > 0
 
 
+def test_the_sketch_learns_psis_residual_alone():
+    config = tiny_config(**{"model.sketch.layers": 1, "model.sketch.features": 8})
+    model = build_model(config.model)
+    stage = make_stage("sketch", model, config)
+    variables = init_variables(model, 0, networks=stage.networks)
+    assert set(variables) == {"condition", "reader", "sketch"}
+    batch = make_batch(model)
+    state = create_state(variables, stage.trained, make_optimizer(config.sketch))
+    grads, metrics, _ = gradients(stage, state, batch, jax.random.key(0))
+    assert set(grads) == {"sketch"}
+    # A fresh sketch draws nothing, so what it misses is the whole residual.
+    psi = model.psi(variables, to_float(batch["frames"]))
+    residual = np.asarray((to_float(batch["target"]) - psi) / model.residual_scale)
+    np.testing.assert_allclose(metrics["loss"], np.square(residual).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["drawn_psnr"], metrics["psnr"], rtol=1e-6)
+    # With what is missing as its bias, every column draws its share of it.
+    sketch = variables["sketch"]["params"]
+    strokes = sketch["strokes"] | {"bias": sketch["strokes"]["bias"] + residual.mean()}
+    moved = variables | {"sketch": {"params": sketch | {"strokes": strokes}}}
+    value, _, _ = stage.loss(moved, batch, jax.random.key(0), True)
+    np.testing.assert_allclose(
+        value.mean(), np.square(residual).mean() - residual.mean() ** 2, rtol=1e-4
+    )
+
+
+def test_a_stage_sketch_needs_a_sketch():
+    with pytest.raises(UserError, match=r"sketch\.layers is 0"):
+        make_stage("sketch", small_model(), tiny_config())
+
+
 def test_detached_psi_learns_from_its_own_loss_alone():
     detached, _ = stage_gradients(tiny_config(**{"diffusion.condition": "detached"}))
     other_noise, _ = stage_gradients(tiny_config(**{"diffusion.condition": "detached"}), key=1)
