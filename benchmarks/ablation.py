@@ -3,12 +3,12 @@
     lpdiff synthesize runs/set --groups 8000 --val-groups 200 --seed 0
     python -m benchmarks.ablation --data runs/set --workdir runs/ablation --steps 600
 
-The base is the quickstart's size with a sketch. A variant of psi trains its stage psi for as many
-floating-point operations as the base's `--steps` take; a variant of the diffusion goes on from the
-base's psi, its own stage again at the base's arithmetic. Operations are counted on the lowered
-step. Same examples, same order, as far as the steps go. What is done already is not done again, so
-a run that was stopped goes on. Prints a table, and writes it as JSON. How much noise to begin with
-needs no training of its own: `benchmarks/steps.py --start`.
+The base is the quickstart's size with a sketch, `--steps` in each of its three stages. A variant of
+psi trains its stage psi for as many floating-point operations as the base's; a variant of what
+follows goes on from the base's psi, its sketch and diffusion together at the base's arithmetic.
+Operations are counted on the lowered step. Same examples, same order, as far as the steps go. What
+is done already is not done again, so a run that was stopped goes on. Prints a table, and writes it
+as JSON. How much noise to begin with needs no training of its own: `benchmarks/steps.py --start`.
 """
 
 import argparse
@@ -45,6 +45,7 @@ PSI_VARIANTS: dict[str, dict[str, Any]] = {
 }
 DIFFUSION_VARIANTS: dict[str, dict[str, Any]] = {
     "denoiser sees psi alone": {"model.sketch.layers": 0},
+    "sketch trained by the diffusion alone": {},
     "predicts x0": {"model.prediction": "x0"},
     "predicts the noise, published end of the schedule": {
         "model.prediction": "noise",
@@ -59,6 +60,8 @@ DIFFUSION_VARIANTS: dict[str, dict[str, Any]] = {
         "model.denoiser.attention_resolutions": (16,),
     },
 }
+# These have the stage's share for their diffusion.
+WITHOUT_SKETCH_STAGE = ("denoiser sees psi alone", "sketch trained by the diffusion alone")
 VARIANTS = PSI_VARIANTS | DIFFUSION_VARIANTS
 FIGURES = ((PSI, "psnr"), (PSI, "ned_without_province"), (READING_HEAD, "ned_without_province"),
            (READING_HEAD, "acc_without_province"), (RESTORED, "psnr"),
@@ -105,16 +108,18 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
 def configure(name: str, args: argparse.Namespace) -> ConfigDict:
     """The configuration of a variant, with its steps at equal arithmetic."""
     config = base(args)
+    if name == BASE:
+        return config
     stage = "psi" if name in PSI_VARIANTS else "diffusion"
     budget = args.steps * mflop(config, stage)
+    if name in WITHOUT_SKETCH_STAGE:
+        budget += args.steps * mflop(config, "sketch")
     config.update_from_flattened_dict(VARIANTS[name])
+    config.stages = (stage,)
+    if stage == "diffusion":
+        before = "psi" if name in WITHOUT_SKETCH_STAGE else "sketch"
+        config.init = str(directory(args, BASE) / "checkpoints" / before / str(args.steps))
     config[stage].steps = round(budget / mflop(config, stage))
-    if name == BASE:
-        config.stages = ("psi", "diffusion")
-    elif stage == "diffusion":
-        config.init = str(directory(args, BASE) / "checkpoints" / "psi" / str(args.steps))
-    else:
-        config.stages = ("psi",)
     return config
 
 
@@ -123,9 +128,10 @@ def base(args: argparse.Namespace) -> ConfigDict:
     config = quickstart.get_config()
     config.data.root = args.data
     config.model.sketch.layers = 2
-    config.stages = ("diffusion",)
-    for stage in (config.psi, config.diffusion):
+    config.stages = ("psi", "sketch", "diffusion")
+    for stage in (config.psi, config.sketch, config.diffusion):
         stage.update(steps=args.steps, batch_size=args.batch_size, warmup_steps=args.steps // 10)
+    config.sketch.ema_decay = config.psi.ema_decay
     config.eval.limit = 0
     return config
 

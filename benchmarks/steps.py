@@ -4,7 +4,7 @@ r"""How many steps does a restoration need? Quality and time by steps, sampler, 
 
 Every setting restores the same plates with the same seeds (one a plate) from one psi. A setting
 is measured once: what `OUT/steps.json` holds already is not done again, so a run that was stopped
-goes on. OUT also gets `steps.md`, a table, and `steps.svg`, the reading rate by steps. Each line's
+goes on. OUT also gets `steps.md`, a table, and `steps.svg`, the edit similarity by steps. A line's
 time is of the sampler alone, a plate, the median over the batches.
 """
 
@@ -25,10 +25,11 @@ from lpdiff_jax.diffusion.samplers import NAMES, Sampler
 from lpdiff_jax.diffusion.schedule import SPACINGS
 from lpdiff_jax.evaluation.charts import line_chart
 from lpdiff_jax.evaluation.judges import LPIPS_ALEX, READER, Judges, load_judges
-from lpdiff_jax.evaluation.reading import normalised_edit_distance
+from lpdiff_jax.evaluation.summary import score_reading
 from lpdiff_jax.images import to_float, to_uint8
 from lpdiff_jax.restorer import Restorer
 
+READ, NED = "acc_without_province", "ned_without_province"
 STEPS = (1, 2, 4, 8, 10, 20, 50, 100, 1000)
 
 
@@ -81,7 +82,7 @@ def measure(restorer: Restorer, plates: list[dict], judges: Judges, sampler: Sam
 
 
 def judge(images: list[np.ndarray], plates: list[dict], judges: Judges) -> dict:
-    """Means over the plates: every figure, and of those with a text how many are read right."""
+    """Means over the plates: every figure, and of those with a text how well they are read."""
     scores: dict[str, list[float]] = {}
     for restored, batch in zip(images, plates, strict=True):
         for name, figure in judges.figures.items():
@@ -91,9 +92,8 @@ def judge(images: list[np.ndarray], plates: list[dict], judges: Judges) -> dict:
         readings = judges.reader.read(restored)
         for reading, text, valid in zip(readings, batch["texts"], batch["valid"], strict=True):
             if valid and text:
-                scores.setdefault("read", []).append(reading.text == text)
-                distance = normalised_edit_distance(reading.text, text)
-                scores.setdefault("ned", []).append(distance)
+                for name, score in score_reading(reading.text, text).items():
+                    scores.setdefault(name, []).append(score)
     means = {name: float(np.mean(values)) for name, values in scores.items()}
     return means | {"plates": sum(int(batch["valid"].sum()) for batch in plates)}
 
@@ -112,11 +112,11 @@ def as_table(rows: list[dict]) -> str:
 
 def cheapest(rows: list[dict]) -> str:
     """The cheapest setting whose reading rate is within 1 % of the most steps' best."""
-    if "read" not in rows[0]:
+    if READ not in rows[0]:
         return "no reader or no texts: no default can be chosen"
     most = max(row["steps"] for row in rows)
-    best = max(row["read"] for row in rows if row["steps"] == most)
-    good = [row for row in rows if row["read"] >= best - 0.01]
+    best = max(row[READ] for row in rows if row["steps"] == most)
+    good = [row for row in rows if row[READ] >= best - 0.01]
     choice = min(good, key=lambda row: row["ms"])
     return f"{most} steps read {best:.3f}; the cheapest within 0.01 of it: {choice}"
 
@@ -127,7 +127,7 @@ def draw(rows: list[dict]) -> str:
     for name in dict.fromkeys(row["name"] for row in rows):
         own = [row for row in rows if row["name"] == name]
         by_steps = {
-            steps: max(1 - row["ned"] for row in own if row["steps"] == steps)
+            steps: max(1 - row[NED] for row in own if row["steps"] == steps)
             for steps in sorted({row["steps"] for row in own})
         }
         lines[name] = [(math.log10(s), value, rows[0]["plates"]) for s, value in by_steps.items()]
@@ -169,7 +169,7 @@ def main() -> None:
         record.write_text(json.dumps(rows, indent=1) + "\n")
         print(rows[-1], flush=True)
     (args.output / "steps.md").write_text(as_table(rows))
-    if "ned" in rows[0]:
+    if NED in rows[0]:
         (args.output / "steps.svg").write_text(draw(rows))
     print(cheapest(rows))
 

@@ -30,5 +30,6 @@ def get_config() -> ConfigDict:
         stage.learning_rate = 3e-4
         stage.warmup_steps = 500
         stage.ema_decay = 0.999
+    config.sketch.update(steps=4_000, batch_size=64, warmup_steps=100, ema_decay=0.995)
     config.eval.batch_size = 32
     return config

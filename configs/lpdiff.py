@@ -64,6 +64,7 @@ def get_config() -> ConfigDict:
 
     # Stage sketch, if `stages` names it: what draws the reading head's text, on psi's residual.
     config.sketch = get_optimisation()
+    config.sketch.update(steps=20_000, learning_rate=2e-3, ema_decay=0.999)
 
     # Stage diffusion: the denoiser, on the residual that psi leaves.
     config.diffusion = get_diffusion_stage()

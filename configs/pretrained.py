@@ -16,8 +16,5 @@ def get_config() -> ConfigDict:
     config.model.sketch.layers = 2
     config.stages = ("psi", "sketch", "diffusion")
     config.psi.update(learning_rate=1e-3, warmup_steps=100, ema_decay=0.995)
-    config.sketch.update(
-        steps=2_000, batch_size=64, learning_rate=2e-3, warmup_steps=100, ema_decay=0.995
-    )
     config.diffusion.update(learning_rate=1e-3, warmup_steps=100, ema_decay=0.995)
     return config

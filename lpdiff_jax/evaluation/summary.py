@@ -102,12 +102,18 @@ def _columns(records: Sequence[Record], row: str) -> dict[str, np.ndarray]:
 def _values(scores: Mapping[str, Any], text: str) -> dict[str, float]:
     values = {key: value for key, value in scores.items() if isinstance(value, float)}
     if "reading" in scores and text:
-        reading = scores["reading"]
-        values["acc"] = float(reading == text)
-        rest = reading[1:] if _has_province(reading, text) else reading
-        values["acc_without_province"] = float(rest == text[1:])
-        values["ned_without_province"] = normalised_edit_distance(rest, text[1:])
+        values |= score_reading(scores["reading"], text)
     return values
+
+
+def score_reading(reading: str, text: str) -> dict[str, float]:
+    """Whether a plate is read right, and, without the province, that and the edit distance."""
+    rest = reading[1:] if _has_province(reading, text) else reading
+    return {
+        "acc": float(reading == text),
+        "acc_without_province": float(rest == text[1:]),
+        "ned_without_province": normalised_edit_distance(rest, text[1:]),
+    }
 
 
 def _has_province(reading: str, text: str) -> bool:

@@ -114,12 +114,14 @@ def initial_networks(source: str, model: LPDiff) -> Variables:
     variables = Restorer.load(source).variables
     expected = jax.eval_shape(model.init, jax.random.key(0))
     for name, network in variables.items():
-        if jax.tree.map(jnp.shape, network) != jax.tree.map(jnp.shape, expected[name]):
+        if name not in expected:
+            par.tell(f"config.init = {source}: its network {name!r} is not used")
+        elif jax.tree.map(jnp.shape, network) != jax.tree.map(jnp.shape, expected[name]):
             raise UserError(
                 f"config.init = {source}: its network {name!r} is not the one that config.model "
                 "describes; start from that model's own configuration"
             )
-    return variables
+    return {name: network for name, network in variables.items() if name in expected}
 
 
 def _check(config: ConfigDict) -> None:

@@ -247,3 +247,11 @@ def test_a_model_of_other_shapes_cannot_be_begun_with(variables, tmp_path):
             str(tmp_path / "other"),
             build_model(CONFIG | {"denoiser": CONFIG["denoiser"] | {"features": 16}}),
         )
+
+
+def test_a_network_that_the_configuration_does_not_have_is_left_out(variables, tmp_path, capsys):
+    extra = variables | {"reader": {"params": {"kernel": np.zeros(3, np.float32)}}}
+    save_model(tmp_path / "more", {"model": CONFIG, "sampler": SAMPLER}, extra)
+    networks = initial_networks(str(tmp_path / "more"), MODEL)
+    assert networks.keys() == variables.keys()
+    assert "'reader' is not used" in capsys.readouterr().out
