@@ -28,7 +28,7 @@ from lpdiff_jax.training.loop import train
 from lpdiff_jax.training.parallel import use_cores
 from lpdiff_jax.training.stages import make_stage
 
-BASE = "base"
+BASE, PSI_ALONE = "base", "denoiser sees psi alone"
 PSI_VARIANTS: dict[str, dict[str, Any]] = {
     BASE: {},
     "psi half as wide": {"model.condition.features": (16, 32, 48)},
@@ -44,8 +44,7 @@ PSI_VARIANTS: dict[str, dict[str, Any]] = {
     "reading head, five times the weight": {"psi.reading_weight": 1.0},
 }
 DIFFUSION_VARIANTS: dict[str, dict[str, Any]] = {
-    "denoiser sees psi alone": {"model.sketch.layers": 0},
-    "sketch trained by the diffusion alone": {},
+    PSI_ALONE: {"model.sketch.layers": 0},
     "predicts x0": {"model.prediction": "x0"},
     "predicts the noise, published end of the schedule": {
         "model.prediction": "noise",
@@ -60,8 +59,6 @@ DIFFUSION_VARIANTS: dict[str, dict[str, Any]] = {
         "model.denoiser.attention_resolutions": (16,),
     },
 }
-# These have the stage's share for their diffusion.
-WITHOUT_SKETCH_STAGE = ("denoiser sees psi alone", "sketch trained by the diffusion alone")
 VARIANTS = PSI_VARIANTS | DIFFUSION_VARIANTS
 FIGURES = ((PSI, "psnr"), (PSI, "ned_without_province"), (READING_HEAD, "ned_without_province"),
            (READING_HEAD, "acc_without_province"), (RESTORED, "psnr"),
@@ -112,12 +109,12 @@ def configure(name: str, args: argparse.Namespace) -> ConfigDict:
         return config
     stage = "psi" if name in PSI_VARIANTS else "diffusion"
     budget = args.steps * mflop(config, stage)
-    if name in WITHOUT_SKETCH_STAGE:
+    if name == PSI_ALONE:  # has the sketch's share for its diffusion
         budget += args.steps * mflop(config, "sketch")
     config.update_from_flattened_dict(VARIANTS[name])
     config.stages = (stage,)
     if stage == "diffusion":
-        before = "psi" if name in WITHOUT_SKETCH_STAGE else "sketch"
+        before = "psi" if name == PSI_ALONE else "sketch"
         config.init = str(directory(args, BASE) / "checkpoints" / before / str(args.steps))
     config[stage].steps = round(budget / mflop(config, stage))
     return config

@@ -135,8 +135,7 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         "frozen": (),
         "unsupervised": ("condition",),
     }.get(mode, _supervised_networks(model))
-    drawn = () if model.sketch is None else ("sketch",)
-    return Stage(name, (*trained, *drawn, "denoiser"), loss)
+    return Stage(name, (*trained, "denoiser"), loss)
 
 
 def diffusion_loss(

@@ -94,29 +94,12 @@ def test_what_reaches_psi(mode, trained, has_psi_loss):
 
 
 @pytest.mark.parametrize("mode", ["frozen", "joint"])
-def test_the_sketch_is_trained_with_the_denoiser(mode):
-    """The reading head, whose text it draws, is trained on by the noise's loss only jointly."""
-    config = tiny_config(
-        **{
-            "diffusion.condition": mode,
-            "diffusion.reading_weight": 0.0,
-            "model.sketch.layers": 1,
-            "model.sketch.features": 8,
-            "model.denoiser.blocks": 1,
-        }
-    )
-    # A fresh denoiser ends in zeros, through which no gradient passes.
-    model = build_model(config.model)
-    variables = jax.tree.map(lambda x: x + 0.05, init_variables(model, 0))
-    stage = make_stage("diffusion", model, config)
-    state = create_state(variables, stage.trained, make_optimizer(config.diffusion))
-    batch = make_batch(model) | {"text": np.zeros((8, 32), np.uint8)}
-    grads, _, _ = gradients(stage, state, batch, jax.random.key(0))
-    largest = {name: max(float(jnp.abs(g).max()) for g in jax.tree.leaves(tree))
-               for name, tree in grads.items()}  # fmt: skip
-    expected = {"sketch", "denoiser"} | ({"condition", "reader"} if mode == "joint" else set())
-    assert set(largest) == expected
-    assert min(largest.values()) > 0
+def test_the_diffusion_leaves_the_sketch_as_it_is(mode):
+    """Its loss would make it draw what helps the denoiser, and no longer the plate."""
+    config = tiny_config(**{"diffusion.condition": mode, "model.sketch.layers": 1})
+    stage = make_stage("diffusion", build_model(config.model), config)
+    expected = {"condition", "reader"} if mode == "joint" else set()
+    assert set(stage.trained) == {"denoiser"} | expected
 
 
 def test_the_sketch_learns_psis_residual_alone():
