@@ -9,7 +9,7 @@ from lpdiff_jax.evaluation.reading import PosteriorReader, align_places
 from lpdiff_jax.reading import Reading, read_slots
 
 # What a recogniser's character, read with confidence 1 in all pictures, adds to a slot's log-odds.
-# Chosen on 320 validation plates: 2 reads 4 points fewer plates, 0 as many.
+# Chosen on 640 validation plates, of which it reads 56.3 %; 0 reads 55.5 %, 2 reads 54.2 %.
 PICTURES_WEIGHT = 0.25
 
 
