@@ -53,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(summary, ensure_ascii=False))
     else:
         if not summary["diffusion"]:
-            print("this model has no diffusion stage yet: the restored plates are psi")
+            print("this model has no diffusion stage: the restored plates are psi")
         print(f"{plates} plates in {args.output}: restored/, psi/, sheets/, restore.json")
     return 2 if summary["problems"] else 0
 
