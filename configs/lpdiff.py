@@ -48,9 +48,10 @@ def get_config() -> ConfigDict:
     config.model = get_model()
 
     # How plates are restored when the caller does not say; saved with the model. The choices are
-    # explained in diffusion/samplers.py:Sampler.
+    # explained in diffusion/samplers.py:Sampler. One step is read as well as any; more make
+    # strokes sharper, and sometimes others (docs/sampling.md).
     config.sampler = ConfigDict(
-        {"name": "ddim", "steps": 10, "eta": 0.0, "spacing": "uniform", "start": 1.0}
+        {"name": "ddim", "steps": 1, "eta": 0.0, "spacing": "uniform", "start": 1.0}
     )
 
     # Stage psi: the condition network alone, supervised by the ground truth.
