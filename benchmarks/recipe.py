@@ -82,6 +82,8 @@ def configure(name: str, args: argparse.Namespace) -> ConfigDict:
     """The configuration of a variant."""
     config = SIZES[args.size].get_config()
     config.data.root = args.data
+    config.model.sketch.layers = 0
+    config.stages = ("psi", "diffusion")
     for stage in (config.psi, config.diffusion):
         stage.update(
             steps=args.steps,

@@ -17,9 +17,12 @@ def get_config() -> ConfigDict:
     config.data.synthetic.val_groups = 64
     config.model.condition.update(features=(32, 64, 96), frame_blocks=0, blocks=1)
     config.model.denoiser.update(features=32, blocks=1)
+    config.model.sketch.layers = 2
+    config.stages = ("psi", "sketch", "diffusion")
     config.psi.update(steps=450, batch_size=16, learning_rate=1e-3, warmup_steps=50, ema_decay=0.98)
+    config.sketch.update(steps=300, batch_size=16, warmup_steps=30, ema_decay=0.98)
     config.diffusion.update(
-        steps=400, batch_size=16, learning_rate=1e-3, warmup_steps=50, ema_decay=0.98
+        steps=300, batch_size=16, learning_rate=1e-3, warmup_steps=50, ema_decay=0.98
     )
     # Ten minutes are too few to gain by augmentation, or to spend on sheets before the last one.
     config.data.augmented = False

@@ -103,7 +103,7 @@ def test_the_diffusion_leaves_the_sketch_as_it_is(mode):
 
 
 def test_the_sketch_learns_psis_residual_alone():
-    config = tiny_config(**{"model.sketch.layers": 1, "model.sketch.features": 8})
+    config = tiny_config(**{"model.sketch.layers": 1})
     model = build_model(config.model)
     stage = make_stage("sketch", model, config)
     variables = init_variables(model, 0, networks=stage.networks)

@@ -18,11 +18,13 @@ STAGES = ("psi", "diffusion", "joint")
 
 
 def test_all_stages_by_the_command_stopped_in_the_last_and_resumed(plates, tmp_path):
-    """train.py from psi to joint, stopped by SIGTERM in joint and run again to its end.
+    """train.py from psi to joint, a sketch between, stopped in joint and run again to its end.
 
     On two devices, over which the evaluation at the end spreads its batches too.
     """
-    fields = {"stages": STAGES, "joint.steps": 12, "joint.batch_size": 8, "log_every": 1}
+    stages = ("psi", "sketch", "diffusion", "joint")
+    fields = {"stages": stages, "joint.steps": 12, "joint.batch_size": 8, "log_every": 1}
+    fields |= {"model.sketch.layers": 1}
     workdir = tmp_path / "run"
     first = start_command(command(workdir, plates, **fields), devices=2)
     printed = []
@@ -34,7 +36,7 @@ def test_all_stages_by_the_command_stopped_in_the_last_and_resumed(plates, tmp_p
     status, output = finish(first)
     output = "".join(printed) + output
     assert status == 75, output
-    assert "psi 6/6" in output and "diffusion 6/6" in output
+    assert all(f"{stage} 6/6" in output for stage in stages[:-1])
     step = saved_steps(stage_directory(workdir, "joint"))[0]
     assert f"joint: stopped at step {step}, which is saved" in output and step < 12
     status, output = finish(start_command(command(workdir, plates, **fields), devices=2))
@@ -49,6 +51,10 @@ def test_all_stages_by_the_command_stopped_in_the_last_and_resumed(plates, tmp_p
     for name in ("condition", "denoiser", "reader"):
         moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before[name], after[name])
         assert 0 < max(jax.tree.leaves(moved)) < 0.1, name
+    assert jax.tree.all(jax.tree.map(np.array_equal, before["sketch"], after["sketch"]))
+    sketch = Restorer.load(stage_directory(workdir, "sketch") / "6")
+    assert not sketch.has_diffusion
+    assert jax.tree.all(jax.tree.map(np.array_equal, sketch.variables["sketch"], after["sketch"]))
     restorer = Restorer.load(workdir)
     assert restorer.has_diffusion and restorer.image_size == (8, 16)
     assert jax.tree.all(jax.tree.map(np.array_equal, restorer.variables, after))
