@@ -23,7 +23,7 @@ from data_pipeline.sources import open_source
 from lpdiff_jax.compilation import enable_compilation_cache
 from lpdiff_jax.diffusion.samplers import NAMES, Sampler
 from lpdiff_jax.diffusion.schedule import SPACINGS
-from lpdiff_jax.evaluation.charts import line_chart
+from lpdiff_jax.evaluation.charts import line_chart, standalone
 from lpdiff_jax.evaluation.judges import LPIPS_ALEX, READER, Judges, load_judges
 from lpdiff_jax.evaluation.summary import score_reading
 from lpdiff_jax.images import to_float, to_uint8
@@ -131,7 +131,7 @@ def draw(rows: list[dict]) -> str:
             for steps in sorted({row["steps"] for row in own})
         }
         lines[name] = [(math.log10(s), value, rows[0]["plates"]) for s, value in by_steps.items()]
-    return line_chart("1 - NED by steps", "log10(steps)", lines, (0.0, 3.0))
+    return standalone(line_chart("1 - NED by steps", "log10(steps)", lines, (0.0, 3.0)))
 
 
 def main() -> None:

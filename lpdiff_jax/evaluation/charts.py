@@ -7,6 +7,10 @@ WIDTH, HEIGHT, MARGIN = 420, 300, 44
 # Told apart with any common colour blindness (Okabe and Ito, 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
+STYLE = """svg .title { font-size: 13px; font-weight: bold; }
+.grid { stroke: #ddd; } .ideal { stroke: #999; stroke-dasharray: 4; }
+.line { fill: none; stroke-width: 2; }"""
+
 Point = tuple[float, float, int]  # x, y and how many plates are behind it
 
 
@@ -33,6 +37,14 @@ def line_chart(
         parts.append(_line(points, x_range, colour, dashed))
         parts.append(_legend(name + (" (dashed)" if dashed else ""), number, colour))
     return "".join([*parts, "</svg>"])
+
+
+def standalone(chart: str) -> str:
+    """A chart as the content of a file of its own; in a page it needs the page's `STYLE`."""
+    attributes = 'xmlns="http://www.w3.org/2000/svg" font-family="sans-serif" font-size="11"'
+    head, body = chart.removeprefix("<svg ").split(">", 1)
+    ground = '<rect width="100%" height="100%" fill="white"/>'
+    return f"<svg {attributes} {head}><style>{STYLE}</style>{ground}{body}\n"
 
 
 def _place(x: float, y: float, x_range: tuple[float, float]) -> str:

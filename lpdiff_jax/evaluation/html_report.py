@@ -26,9 +26,7 @@ th { background: #f0f0f0; position: sticky; top: 0; }
 th.sortable { cursor: pointer; } th.sortable::after { content: " \\2195"; color: #888; }
 td img { width: 168px; height: 84px; image-rendering: auto; display: block; }
 .charts { display: flex; flex-wrap: wrap; gap: 1em; }
-svg { width: 460px; font-size: 11px; } svg .title { font-size: 13px; font-weight: bold; }
-.grid { stroke: #ddd; } .ideal { stroke: #999; stroke-dasharray: 4; }
-.line { fill: none; stroke-width: 2; }
+svg { width: 460px; font-size: 11px; }
 .reading { font: 16px monospace; white-space: nowrap; } .wrong { outline: 2px solid #D55E00; }
 .generated { color: #D55E00; }
 """
@@ -67,7 +65,7 @@ def format_html(report: tables.Report, plates: Sequence[Plate]) -> str:
         parts.append(f"<h2>Problems</h2><ul>{problems}</ul>")
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>{''.join(parts)}"
+        f"<style>{_STYLE}{charts.STYLE}</style></head><body><h1>{title}</h1>{''.join(parts)}"
         f"<script>{_SCRIPT}</script></body></html>\n"
     )
 

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from xml.etree import ElementTree
 
 import cv2
 import numpy as np
@@ -10,11 +11,19 @@ import pytest
 
 from data_pipeline.sources import open_source
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation import data_checks, html_report, rows
+from lpdiff_jax.evaluation import charts, data_checks, html_report, rows
 from lpdiff_jax.evaluation.compare import Folder
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
 from lpdiff_jax.evaluation.judges import Judges, load_judges
 from lpdiff_jax.evaluation.plates import worst_first
+
+
+def test_a_chart_as_a_file_needs_nothing_else():
+    lines = {"one & only": [(0.0, 0.2, 5), (1.0, 0.9, 5)]}
+    chart = charts.standalone(charts.line_chart("a < b", "x", lines, (0.0, 1.0)))
+    root = ElementTree.fromstring(chart)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert charts.STYLE in [element.text for element in root]
 
 
 def judged(tree, out, reader, restorer=None, **options):
