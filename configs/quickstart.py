@@ -31,8 +31,8 @@ def get_config() -> ConfigDict:
     config.checkpoint_every = 150
     config.validate_every = 150
     config.note = (
-        "A few hundred steps of diffusion are too few to read plates by: expect 'restored' to "
-        "fall behind psi here. configs/compact.py is the one to train for longer."
+        "A few hundred steps are too few to read plates by. configs/compact.py is the one to train "
+        "for longer."
     )
     config.eval.update(limit=64, batch_size=16)
     return config

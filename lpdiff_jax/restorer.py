@@ -50,8 +50,9 @@ class Restorer:
         if dtype is not None:
             model, variables = _in_precision(dtype, model, variables)
         self.model = model
-        # By way of the host: what training has put on a device cannot meet frames on several.
-        self.variables = jax.tree.map(lambda x: jnp.asarray(np.asarray(x)), variables)
+        # By way of the host: what training has put on a device cannot meet frames on several. Not
+        # by jnp.asarray, which compiles something for every shape.
+        self.variables = jax.device_put(jax.tree.map(np.array, variables))
         self.sampler = sampler if isinstance(sampler, Sampler) else make_sampler(sampler)
         self.max_batch = max_batch
         self._estimate = jit(model.estimate)
