@@ -3,7 +3,7 @@
     lpdiff synthesize runs/set --groups 8000 --val-groups 200 --seed 0
     python -m benchmarks.ablation --data runs/set --workdir runs/ablation --steps 600
 
-The base is the quickstart's size with a sketch, `--steps` in each of its three stages. A variant of
+The base is the quickstart, `--steps` in each of its three stages. A variant of
 psi trains its stage psi for as many floating-point operations as the base's; a variant of what
 follows goes on from the base's psi, its sketch and diffusion together at the base's arithmetic.
 Operations are counted on the lowered step. Same examples, same order, as far as the steps go. What
@@ -124,11 +124,8 @@ def base(args: argparse.Namespace) -> ConfigDict:
     """What every variant changes one thing of."""
     config = quickstart.get_config()
     config.data.root = args.data
-    config.model.sketch.layers = 2
-    config.stages = ("psi", "sketch", "diffusion")
     for stage in (config.psi, config.sketch, config.diffusion):
         stage.update(steps=args.steps, batch_size=args.batch_size, warmup_steps=args.steps // 10)
-    config.sketch.ema_decay = config.psi.ema_decay
     config.eval.limit = 0
     return config
 

@@ -252,6 +252,8 @@ def _build_sketch(config: Mapping[str, Any] | None, dtype: Any) -> Sketch | None
     """The sketch that the section describes; no layers mean none."""
     if not config or not config["layers"]:
         return None
+    if config["layers"] < 0 or config["features"] % config["heads"]:
+        raise ValueError("sketch.layers is at least 0, sketch.features a multiple of sketch.heads")
     return Sketch(**_frozen(config), dtype=dtype)
 
 

@@ -77,7 +77,7 @@ class ReadingHead(nn.Module):
 
 
 def _expected(key: jax.Array, shape: tuple[int, int], dtype: Dtype) -> jax.Array:
-    """Logits [slots, columns]."""
+    """Logits [slots, columns]: each slot expects its even share of the columns."""
     del key
     slots, columns = shape
     return windows(columns, slots, slots).T.astype(dtype)

@@ -95,13 +95,14 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
         with par.together():
             sources = open_sources(config.data, workdir)
             variables = initial_networks(config.init, model) if config.init else {}
+            _check_sketch(config, stages, variables)
         writer = make_writer(workdir / "logs" if par.is_main() else None)
         stack.enter_context(closing(writer))
         stop = stack.enter_context(par.StopRequest())
         run = Run(config, workdir, model, parallel, *sources, writer, stop)
         par.tell(f"training on {par.describe()}")
         for stage in _unfinished(stages, workdir):
-            variables = train_stage(run, stage, variables)
+            variables = variables | train_stage(run, stage, variables)
         return variables
 
 
@@ -140,6 +141,17 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f"config.keep is {config.keep}; with 2 a damaged checkpoint has a spare")
 
 
+def _check_sketch(config: ConfigDict, stages: list[Stage], variables: Variables) -> None:
+    """Raises UserError for a sketch that nothing has trained or will train: it draws nothing."""
+    used = config.model.sketch.layers and any("sketch" in stage.networks for stage in stages)
+    if used and "sketch" not in variables and "sketch" not in config.stages:
+        raise UserError(
+            "config.model.sketch.layers is not 0, but no sketch is trained: put 'sketch' before "
+            f"{stages[-1].name!r} into config.stages, begin with a model that has one "
+            "(config.init), or set the layers to 0"
+        )
+
+
 def _unfinished(stages: list[Stage], workdir: Path) -> list[Stage]:
     """From the last stage that has a checkpoint on: it holds what the stages before it made."""
     begun = [i for i, s in enumerate(stages) if saved_steps(stage_directory(workdir, s.name))]
@@ -155,7 +167,9 @@ def train_stage(run: Run, stage: Stage, variables: Variables) -> Variables:
     saved = _resume(run, stage, directory, run.parallel.restore_target(abstract))
     if saved is None:
         fresh = init_variables(run.model, run.config.seed, networks=stage.networks)
-        start = with_teacher(stage, fresh | variables)
+        # Networks that this stage does not have wait for one that does.
+        known = {name: network for name, network in variables.items() if name in fresh}
+        start = with_teacher(stage, fresh | known)
         state = create_state(start, stage.trained, make_optimizer(config))
     else:
         state = saved.state

@@ -75,6 +75,13 @@ def test_a_column_begins_with_the_slot_at_its_place():
     np.testing.assert_array_equal(expected, [[0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 2]])
 
 
+@pytest.mark.parametrize("wrong", [{"layers": -1}, {"features": 9}])
+def test_impossible_sizes_are_the_users_mistake(wrong):
+    sketch = {"layers": 1, "features": 8, "heads": 2} | wrong
+    with pytest.raises(UserError, match=r"sketch\.features a multiple"):
+        build_model(CONFIG | {"sketch": sketch})
+
+
 def test_without_a_reading_head_there_is_no_text_to_draw():
     with pytest.raises(UserError, match="needs a reading head"):
-        build_model(CONFIG | {"sketch": {"layers": 1}})
+        build_model(CONFIG | {"sketch": {"layers": 1, "features": 8, "heads": 2}})

@@ -12,10 +12,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from lpdiff_jax.diffusion.samplers import Sampler, sample
-from lpdiff_jax.errors import UserError
+from lpdiff_jax.errors import Preempted, UserError
 from lpdiff_jax.model import build_model
 from lpdiff_jax.model_directory import save_model
 from lpdiff_jax.restorer import Restorer
+from lpdiff_jax.training import parallel
 from lpdiff_jax.training.distillation import (
     TEACHER,
     consistency_target,
@@ -255,3 +256,28 @@ def test_a_network_that_the_configuration_does_not_have_is_left_out(variables, t
     networks = initial_networks(str(tmp_path / "more"), MODEL)
     assert networks.keys() == variables.keys()
     assert "'reader' is not used" in capsys.readouterr().out
+
+
+def test_psi_is_trained_on_from_a_whole_model_and_resumed(plates, tmp_path, monkeypatch):
+    """The networks that stage psi does not have wait for the stages that do."""
+    changes = {"model.sketch.layers": 1, "stages": ("psi", "diffusion"), "sheet_plates": 0}
+    config = tiny_config(plates, **changes)
+    config.init = str(tmp_path / "whole")
+    start = jax.tree.map(np.asarray, init_variables(build_model(config.model.to_dict()), 3))
+    stored = {"model": json.loads(json.dumps(config.model.to_dict())), "sampler": SAMPLER}
+    save_model(tmp_path / "whole", stored, start)
+    config.diffusion.steps = 1
+    answers = iter([False] * 4 + [True])
+    monkeypatch.setattr(parallel.StopRequest, "received", lambda self: next(answers, False))
+    with pytest.raises(Preempted, match="psi: stopped at step 4"):
+        train(config, tmp_path / "run")
+    found = train(config, tmp_path / "run")
+    assert jax.tree.all(jax.tree.map(np.array_equal, found["sketch"], start["sketch"]))
+    moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), found["denoiser"], start["denoiser"])
+    assert max(jax.tree.leaves(moved)) < 0.01
+
+
+def test_a_sketch_that_nobody_trains_is_the_users_mistake(plates, tmp_path):
+    config = tiny_config(plates, **{"model.sketch.layers": 1})
+    with pytest.raises(UserError, match="no sketch is trained"):
+        train(config, tmp_path / "run")
