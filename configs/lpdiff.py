@@ -48,8 +48,8 @@ def get_config() -> ConfigDict:
     config.model = get_model()
 
     # How plates are restored when the caller does not say; saved with the model. The choices are
-    # explained in diffusion/samplers.py:Sampler. One step is read as well as any; more make
-    # strokes sharper, and sometimes others (docs/sampling.md).
+    # explained in diffusion/samplers.py:Sampler. More steps make strokes sharper, and are
+    # read no better (docs/sampling.md).
     config.sampler = ConfigDict(
         {"name": "ddim", "steps": 1, "eta": 0.0, "spacing": "uniform", "start": 1.0}
     )

@@ -79,12 +79,14 @@ def exported_functions(
     if model.sketch is not None:
         guide = lambda f, mask: model.estimate(variables, f, mask).guide  # noqa: E731
         psi = Function("psi", guide, frames, "guide")
-    channels = 6 if model.sketch else 3
     denoise = Function(
         "denoise",
         lambda guide, x_t, level: model.predict_noise(variables, guide, x_t, level),
         {
-            psi.output: ((*model.image_size, channels), np.dtype(np.float32)),
+            psi.output: (
+                (*model.image_size, model.guide_channels(variables)),
+                np.dtype(np.float32),
+            ),
             "x_t": image,
             "noise_level": ((), np.dtype(np.float32)),
         },

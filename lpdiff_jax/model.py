@@ -138,6 +138,10 @@ class LPDiff:
         drawing: Any = self.sketch.apply(variables["sketch"], slots, psi)
         return jnp.concatenate([psi, drawing], axis=-1)
 
+    def guide_channels(self, variables: Variables) -> int:
+        """Channels of the guide: psi's three, and those of the sketch."""
+        return 6 if self.sketch is not None and "sketch" in variables else 3
+
     def read_logits(self, variables: Variables, features: jax.Array) -> jax.Array:
         """The reading head's logits [B, slots, classes] from the condition network's features."""
         if self.reader is None:

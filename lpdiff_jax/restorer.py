@@ -219,8 +219,8 @@ class Restorer:
 
     @property
     def guide_channels(self) -> int:
-        """Channels of the denoiser's guide: psi's three, and those of the sketch."""
-        return 6 if self.model.sketch is not None and "sketch" in self.variables else 3
+        """Channels of the denoiser's guide."""
+        return self.model.guide_channels(self.variables)
 
     def _check_guide(self, guide: Any) -> jax.Array:
         guide = jnp.asarray(guide, jnp.float32)
