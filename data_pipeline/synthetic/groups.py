@@ -61,7 +61,9 @@ def render_group(
     style = _choose_style(tuple(styles), rng, uniform, text)
     text = text or sample_text(style, rng, uniform)
     model = draw(PRESETS[preset], rng)
-    frames, target = look(draw_plate(text, style), style.bolts, model, num_frames, rng)
+    frames, target = look(
+        draw_plate(text, style, stroke=model.stroke), style.bolts, model, num_frames, rng
+    )
     return frames, target, text
 
 

@@ -23,15 +23,21 @@ _FONT_SIZE = 320
 # Squeezing 2:1 makes horizontal strokes twice as thick as vertical ones; the standard's are even.
 _THINNING = 0.055
 _BAR_WIDTH = 0.26
+# Millimetres, of a character on a Chinese plate.
+_LETTER_WIDTH, _LETTER_HEIGHT = 45.0, 90.0
 
 
-def draw_plate(text: str, style: PlateStyle, pixels_per_mm: float = 1.0) -> np.ndarray:
+def draw_plate(
+    text: str, style: PlateStyle, pixels_per_mm: float = 1.0, stroke: float = 0.0
+) -> np.ndarray:
     """Draws a plate.
 
     Args:
       text: one character a box of the style.
       style: size, boxes, colours.
       pixels_per_mm: resolution; 1 gives 140 x 440 pixels for a blue plate.
+      stroke: by which strokes are wider than the font's (rounded to whole millimetres; negative:
+        thinner), for the standard's own typeface, its stencils and its paint differ.
 
     Returns:
       uint8 RGBA [H, W, 4]; alpha is 0 outside the rounded corners.
@@ -48,7 +54,7 @@ def draw_plate(text: str, style: PlateStyle, pixels_per_mm: float = 1.0) -> np.n
         colour = style.colours.get(character, style.foreground)
         x, y, w, h = (round(v * pixels_per_mm) for v in box)
         bar = style.bar_one and character == "1"
-        coverage = glyph(character, w, h, bar)
+        coverage = glyph(character, w, h, bar, round(stroke))
         _blend(plate[y : y + h, x : x + w], _rgb(colour), coverage)
         height[y : y + h, x : x + w] = np.maximum(height[y : y + h, x : x + w], coverage)
     _emboss(plate, height, style.relief, pixels_per_mm)
@@ -69,7 +75,9 @@ def _emboss(plate: np.ndarray, height: np.ndarray, relief: float, scale: float) 
 
 
 @functools.lru_cache(maxsize=4096)
-def glyph(character: str, width: int, height: int, bar: bool = False) -> np.ndarray:
+def glyph(
+    character: str, width: int, height: int, bar: bool = False, stroke: int = 0
+) -> np.ndarray:
     """Returns a character stretched to its box: float32 [height, width] coverage in 0..1.
 
     Args:
@@ -77,18 +85,19 @@ def glyph(character: str, width: int, height: int, bar: bool = False) -> np.ndar
       width: of the box in pixels.
       height: of the box in pixels.
       bar: draw a bare upright bar instead, the 1 of embossed Chinese plates.
+      stroke: by which its strokes are wider, in millimetres of a character 90 mm high.
 
     Raises:
       DataError: the font lacks the character.
     """
     coverage = np.zeros((height, width), np.float32)
     if bar:
-        half = max(round(width * _BAR_WIDTH / 2), 1)
+        half = max(round(width * (_BAR_WIDTH + stroke / _LETTER_WIDTH) / 2), 1)
         coverage[:, width // 2 - half : width // 2 + half] = 1.0
         return coverage
-    ink = _ink(character)
+    ink = _ink(character, stroke)
     # Narrow characters (1, I, J) keep the squeeze of a full one instead of filling the box.
-    full = ink.shape[1] if ord(character) > 127 else max(ink.shape[1], _ink("E").shape[1])
+    full = ink.shape[1] if ord(character) > 127 else max(ink.shape[1], _ink("E", stroke).shape[1])
     ink_width = min(max(round(width * ink.shape[1] / full), 1), width)
     left = (width - ink_width) // 2
     coverage[:, left : left + ink_width] = cv2.resize(
@@ -97,9 +106,9 @@ def glyph(character: str, width: int, height: int, bar: bool = False) -> np.ndar
     return coverage
 
 
-@functools.lru_cache(maxsize=256)
-def _ink(character: str) -> np.ndarray:
-    """Returns a glyph cropped to its ink, strokes evened, float32 in 0..1."""
+@functools.lru_cache(maxsize=1024)
+def _ink(character: str, stroke: int = 0) -> np.ndarray:
+    """Returns a glyph cropped to its ink, strokes evened, float32 in 0..1; see `glyph`."""
     font = _font()
     missing = bytes(font.getmask("\uffff"))
     if bytes(font.getmask(character)) == missing or not character.isprintable():
@@ -110,9 +119,22 @@ def _ink(character: str) -> np.ndarray:
     if ord(character) < 128:
         thickness = max(round(_FONT_SIZE * _THINNING), 1)
         ink = cv2.erode(ink, np.ones((thickness, 1), np.uint8), borderValue=(0,))
-        rows = np.flatnonzero(ink.max(axis=1) > 127)
-        ink = ink[rows[0] : rows[-1] + 1]
+        ink = _crop(ink)
+    if stroke:
+        # What the box of 45 x 90 mm will hold, before it is squeezed; see `glyph`.
+        full = max(ink.shape[1], 0 if ord(character) > 127 else _ink("E").shape[1])
+        sides = abs(stroke) * ink.shape[0] / _LETTER_HEIGHT, abs(stroke) * full / _LETTER_WIDTH
+        kernel = np.ones([max(round(side), 1) for side in sides], np.uint8)
+        change = cv2.dilate if stroke > 0 else cv2.erode
+        margin = [(side, side) for side in kernel.shape]
+        ink = _crop(change(np.pad(ink, margin), kernel, borderValue=(0,)))
     return ink.astype(np.float32) / 255.0
+
+
+def _crop(ink: np.ndarray) -> np.ndarray:
+    """Returns a uint8 glyph without its empty rows and columns."""
+    rows, columns = (np.flatnonzero(ink.max(axis=axis) > 127) for axis in (1, 0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 @functools.lru_cache(maxsize=1)

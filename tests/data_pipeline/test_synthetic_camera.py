@@ -298,6 +298,22 @@ def test_every_field_of_the_model_reaches_the_far_frames(change: dict, plate: np
     assert np.abs(after - before).mean() > 0.3
 
 
+def test_a_preset_draws_the_plate_s_strokes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def dark(stroke: float) -> float:
+        preset = dataclasses.replace(REAL_LIKE, stroke=(stroke, stroke))
+        monkeypatch.setitem(PRESETS, "real-like", preset)
+        return float(np.mean(render_group(5, styles=["cn-yellow"])[1]))
+
+    assert dark(2.0) < dark(0.0) < dark(-3.0)
+
+
+def test_varied_is_real_like_with_wider_ranges() -> None:
+    for field in dataclasses.fields(REAL_LIKE):
+        low, high = getattr(REAL_LIKE, field.name)
+        wide = getattr(PRESETS["varied"], field.name)
+        assert wide[0] <= low <= high <= wide[1], field.name
+
+
 def test_presets_are_ordered_in_severity() -> None:
     def luma(image: np.ndarray) -> np.ndarray:
         small = cv2.cvtColor(cv2.resize(image, (96, 40)), cv2.COLOR_RGB2GRAY).astype(float)

@@ -84,6 +84,29 @@ def test_the_blue_one_is_a_bar_and_the_green_one_is_not() -> None:
     assert len(np.unique(drawn, axis=0)) > 1
 
 
+@pytest.mark.parametrize("character", "8M皖")
+@pytest.mark.parametrize("bar", [False, True])
+def test_wider_strokes_cover_more(character: str, bar: bool) -> None:
+    cover = [glyph(character, 45, 90, bar, stroke).mean() for stroke in (-3, -1, 0, 1, 2)]
+    assert cover == sorted(cover) and cover[-1] > 1.25 * cover[0]
+    assert glyph(character, 45, 90, bar, -3).max() > 0.5  # thin strokes are still there
+
+
+def test_a_stroke_is_given_in_millimetres() -> None:
+    widths = [(glyph("I", 45, 90, False, stroke)[45] > 0.5).sum() for stroke in (-2, 0, 2)]
+    assert np.diff(widths) == pytest.approx([2, 2], abs=1)
+
+
+def test_up_to_two_letters_stand_anywhere_in_the_serial() -> None:
+    style = load_style("cn-blue")
+    for places in itertools.chain(*(itertools.combinations(range(5), n) for n in range(3))):
+        serial = "".join("K" if k in places else "7" for k in range(5))
+        assert matches(style, f"京A{serial}"), serial
+    for energy in "ABCDEFGHJK":
+        assert matches(load_style("cn-green"), f"京A{energy}12345")
+        assert matches(load_style("cn-green"), f"京A{energy}M2345")
+
+
 @pytest.mark.parametrize("character", "Äß国")
 def test_a_character_that_the_font_lacks(character: str) -> None:
     with pytest.raises(DataError, match=character):
