@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data_pipeline.synthetic.plates import FONT
+from data_pipeline.synthetic.lettering import FONTS, NOTO
 
 _GAP = 4
 _HEADER = 24
@@ -50,7 +50,7 @@ def text_image(text: str, note: str, size: tuple[int, int]) -> np.ndarray:
     height, width = size
     cell = Image.new("RGB", (width, height), "white")
     draw = ImageDraw.Draw(cell)
-    large = ImageFont.truetype(FONT, min(height // 3, width // 6))
+    large = ImageFont.truetype(FONTS / NOTO, min(height // 3, width // 6))
     draw.text((width / 2, 0.38 * height), text, "black", large, anchor="mm")
     small = ImageFont.load_default(max(height // 6, 8))
     draw.text((width / 2, 0.78 * height), note, "black", small, anchor="mm")

@@ -74,7 +74,6 @@ class CameraModel(Generic[T]):
       overshoot: limit of its halos, share of white.
       qp: H.264 quantisation parameter of far frames.
       quality: JPEG quality of far frames as stored.
-      stroke: by which the characters' strokes are wider than the font's, millimetres.
     """
 
     far_width: T
@@ -119,7 +118,6 @@ class CameraModel(Generic[T]):
     overshoot: T
     qp: T
     quality: T
-    stroke: T
 
 
 REAL_LIKE: CameraModel[Range] = CameraModel(
@@ -165,7 +163,6 @@ REAL_LIKE: CameraModel[Range] = CameraModel(
     overshoot=(0.2, 0.5),
     qp=(18.0, 25.0),
     quality=(92.0, 97.0),
-    stroke=(0.0, 0.0),
 )
 MILD = dataclasses.replace(
     REAL_LIKE,
@@ -234,7 +231,6 @@ VARIED = dataclasses.replace(
     overshoot=(0.2, 0.6),
     qp=(16.0, 28.0),
     quality=(80.0, 97.0),
-    stroke=(-3.0, 1.5),
 )
 PRESETS = {"real-like": REAL_LIKE, "mild": MILD, "severe": SEVERE, "varied": VARIED}
 
@@ -251,13 +247,9 @@ class View:
 
 
 def draw(preset: CameraModel[Range], rng: np.random.Generator) -> CameraModel[float]:
-    """Draws one group's conditions; a range of one value takes nothing from `rng`."""
-    ranges = {f.name: getattr(preset, f.name) for f in dataclasses.fields(preset)}
+    """Draws one group's conditions."""
     return CameraModel(
-        **{
-            name: float(low if low == high else rng.uniform(low, high))
-            for name, (low, high) in ranges.items()
-        }
+        **{f.name: float(rng.uniform(*getattr(preset, f.name))) for f in dataclasses.fields(preset)}
     )
 
 

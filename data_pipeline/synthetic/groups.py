@@ -16,6 +16,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.synthetic.degradation import PRESETS, draw, look
+from data_pipeline.synthetic.lettering import Lettering, varied_lettering
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import PlateStyle, load_style, style_names
 from data_pipeline.synthetic.texts import matches, sample_text
@@ -61,9 +62,9 @@ def render_group(
     style = _choose_style(tuple(styles), rng, uniform, text)
     text = text or sample_text(style, rng, uniform)
     model = draw(PRESETS[preset], rng)
-    frames, target = look(
-        draw_plate(text, style, stroke=model.stroke), style.bolts, model, num_frames, rng
-    )
+    lettering = varied_lettering(rng) if preset == "varied" else Lettering()
+    plate = draw_plate(text, style, lettering=lettering)
+    frames, target = look(plate, style.bolts, model, num_frames, rng)
     return frames, target, text
 
 

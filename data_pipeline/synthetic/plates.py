@@ -2,33 +2,27 @@
 
 Sizes follow GA 36-2018, "Motor vehicle number plates of the People's Republic of China":
 440 x 140 mm (480 x 140 mm for new energy) with characters of 45 x 90 mm. Its typeface is not
-freely available: glyphs of Noto Sans CJK SC Bold are squeezed into the standard's boxes.
+freely available; `lettering` says what stands for it.
 """
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from data_pipeline.errors import DataError
+from data_pipeline.synthetic.lettering import Lettering, glyph
 from data_pipeline.synthetic.styles import PlateStyle
 from data_pipeline.synthetic.texts import matches
 
-FONT = Path(__file__).parent / "fonts" / "NotoSansCJKsc-Bold-plates.otf"
-_FONT_SIZE = 320
-# Squeezing 2:1 makes horizontal strokes twice as thick as vertical ones; the standard's are even.
-_THINNING = 0.055
-_BAR_WIDTH = 0.26
-# Millimetres, of a character on a Chinese plate.
-_LETTER_WIDTH, _LETTER_HEIGHT = 45.0, 90.0
+PLAIN = Lettering()
 
 
 def draw_plate(
-    text: str, style: PlateStyle, pixels_per_mm: float = 1.0, stroke: float = 0.0
+    text: str, style: PlateStyle, pixels_per_mm: float = 1.0, lettering: Lettering = PLAIN
 ) -> np.ndarray:
     """Draws a plate.
 
@@ -36,8 +30,7 @@ def draw_plate(
       text: one character a box of the style.
       style: size, boxes, colours.
       pixels_per_mm: resolution; 1 gives 140 x 440 pixels for a blue plate.
-      stroke: by which strokes are wider than the font's (rounded to whole millimetres; negative:
-        thinner), for the standard's own typeface, its stencils and its paint differ.
+      lettering: how its characters are made.
 
     Returns:
       uint8 RGBA [H, W, 4]; alpha is 0 outside the rounded corners.
@@ -49,14 +42,10 @@ def draw_plate(
         patterns = ", ".join(style.patterns)
         raise DataError(f"{text!r} is no {style.name} plate; its patterns are {patterns}")
     ground, frame = _blank(style, pixels_per_mm)
-    plate, height = ground.copy(), frame.copy()
-    for character, box in zip(text, style.boxes, strict=True):
-        colour = style.colours.get(character, style.foreground)
-        x, y, w, h = (round(v * pixels_per_mm) for v in box)
-        bar = style.bar_one and character == "1"
-        coverage = glyph(character, w, h, bar, round(stroke))
-        _blend(plate[y : y + h, x : x + w], _rgb(colour), coverage)
-        height[y : y + h, x : x + w] = np.maximum(height[y : y + h, x : x + w], coverage)
+    plate, height = ground.copy(), frame
+    for colour, coverage in lettering.layers(text, style, height.shape, pixels_per_mm):
+        _blend(plate, _rgb(colour), coverage)
+        height = np.maximum(height, coverage)
     _emboss(plate, height, style.relief, pixels_per_mm)
     return plate
 
@@ -72,74 +61,6 @@ def _emboss(plate: np.ndarray, height: np.ndarray, relief: float, scale: float) 
     slope = cv2.Sobel(round_shoulders, cv2.CV_32F, 0, 1, ksize=3, scale=0.25)
     lit = plate[..., :3] * (1.0 + relief * slope)[..., None]
     plate[..., :3] = np.clip(np.round(lit + 60.0 * relief * slope[..., None]), 0, 255)
-
-
-@functools.lru_cache(maxsize=4096)
-def glyph(
-    character: str, width: int, height: int, bar: bool = False, stroke: int = 0
-) -> np.ndarray:
-    """Returns a character stretched to its box: float32 [height, width] coverage in 0..1.
-
-    Args:
-      character: one that the font has.
-      width: of the box in pixels.
-      height: of the box in pixels.
-      bar: draw a bare upright bar instead, the 1 of embossed Chinese plates.
-      stroke: by which its strokes are wider, in millimetres of a character 90 mm high.
-
-    Raises:
-      DataError: the font lacks the character.
-    """
-    coverage = np.zeros((height, width), np.float32)
-    if bar:
-        half = max(round(width * (_BAR_WIDTH + stroke / _LETTER_WIDTH) / 2), 1)
-        coverage[:, width // 2 - half : width // 2 + half] = 1.0
-        return coverage
-    ink = _ink(character, stroke)
-    # Narrow characters (1, I, J) keep the squeeze of a full one instead of filling the box.
-    full = ink.shape[1] if ord(character) > 127 else max(ink.shape[1], _ink("E", stroke).shape[1])
-    ink_width = min(max(round(width * ink.shape[1] / full), 1), width)
-    left = (width - ink_width) // 2
-    coverage[:, left : left + ink_width] = cv2.resize(
-        ink, (ink_width, height), interpolation=cv2.INTER_AREA
-    )
-    return coverage
-
-
-@functools.lru_cache(maxsize=1024)
-def _ink(character: str, stroke: int = 0) -> np.ndarray:
-    """Returns a glyph cropped to its ink, strokes evened, float32 in 0..1; see `glyph`."""
-    font = _font()
-    missing = bytes(font.getmask("\uffff"))
-    if bytes(font.getmask(character)) == missing or not character.isprintable():
-        raise DataError(f"{character!r}: the plate font has no such character")
-    canvas = Image.new("L", (_FONT_SIZE * 2, _FONT_SIZE * 2))
-    ImageDraw.Draw(canvas).text((_FONT_SIZE // 2, 0), character, font=font, fill=255)
-    ink = np.asarray(canvas.crop(canvas.getbbox()))
-    if ord(character) < 128:
-        thickness = max(round(_FONT_SIZE * _THINNING), 1)
-        ink = cv2.erode(ink, np.ones((thickness, 1), np.uint8), borderValue=(0,))
-        ink = _crop(ink)
-    if stroke:
-        # What the box of 45 x 90 mm will hold, before it is squeezed; see `glyph`.
-        full = max(ink.shape[1], 0 if ord(character) > 127 else _ink("E").shape[1])
-        sides = abs(stroke) * ink.shape[0] / _LETTER_HEIGHT, abs(stroke) * full / _LETTER_WIDTH
-        kernel = np.ones([max(round(side), 1) for side in sides], np.uint8)
-        change = cv2.dilate if stroke > 0 else cv2.erode
-        margin = [(side, side) for side in kernel.shape]
-        ink = _crop(change(np.pad(ink, margin), kernel, borderValue=(0,)))
-    return ink.astype(np.float32) / 255.0
-
-
-def _crop(ink: np.ndarray) -> np.ndarray:
-    """Returns a uint8 glyph without its empty rows and columns."""
-    rows, columns = (np.flatnonzero(ink.max(axis=axis) > 127) for axis in (1, 0))
-    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-
-@functools.lru_cache(maxsize=1)
-def _font() -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(FONT), _FONT_SIZE)
 
 
 @functools.lru_cache(maxsize=64)

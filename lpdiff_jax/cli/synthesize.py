@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--val-groups", type=int, default=0, help="groups in val (default 0)")
     parser.add_argument("--seed", type=int, required=True, help="same seed, same bytes")
     parser.add_argument("--frames", type=int, default=3, help="far frames a group (default 3)")
-    parser.add_argument("--preset", default="real-like", help="real-like (default), varied, mild or severe")
+    parser.add_argument(
+        "--preset", default="real-like", help="real-like (default), varied, mild or severe"
+    )
     parser.add_argument(
         "--style", action="append", default=[],
         help="plate style or a style file; may be repeated (default: the mix of Chinese traffic)",

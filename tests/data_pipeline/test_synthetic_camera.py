@@ -298,15 +298,6 @@ def test_every_field_of_the_model_reaches_the_far_frames(change: dict, plate: np
     assert np.abs(after - before).mean() > 0.3
 
 
-def test_a_preset_draws_the_plate_s_strokes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def dark(stroke: float) -> float:
-        preset = dataclasses.replace(REAL_LIKE, stroke=(stroke, stroke))
-        monkeypatch.setitem(PRESETS, "real-like", preset)
-        return float(np.mean(render_group(5, styles=["cn-yellow"])[1]))
-
-    assert dark(2.0) < dark(0.0) < dark(-3.0)
-
-
 def test_varied_is_real_like_with_wider_ranges() -> None:
     for field in dataclasses.fields(REAL_LIKE):
         low, high = getattr(REAL_LIKE, field.name)

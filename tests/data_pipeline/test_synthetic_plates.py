@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from data_pipeline.errors import DataError
-from data_pipeline.synthetic.plates import draw_plate, glyph
+from data_pipeline.synthetic.lettering import NOTO, ROBOTO, Lettering, glyph, varied_lettering
+from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import load_style, style_names
 from data_pipeline.synthetic.texts import LETTERS, PROVINCES, matches, sample_text
 
@@ -85,16 +86,67 @@ def test_the_blue_one_is_a_bar_and_the_green_one_is_not() -> None:
 
 
 @pytest.mark.parametrize("character", "8M皖")
-@pytest.mark.parametrize("bar", [False, True])
-def test_wider_strokes_cover_more(character: str, bar: bool) -> None:
-    cover = [glyph(character, 45, 90, bar, stroke).mean() for stroke in (-3, -1, 0, 1, 2)]
+@pytest.mark.parametrize(("bar", "font"), [(False, NOTO), (False, ROBOTO), (True, NOTO)])
+def test_wider_strokes_cover_more(character: str, bar: bool, font: str) -> None:
+    cover = [glyph(character, 45, 90, bar, stroke, font).mean() for stroke in (-3, -1, 0, 1, 2)]
     assert cover == sorted(cover) and cover[-1] > 1.25 * cover[0]
-    assert glyph(character, 45, 90, bar, -3).max() > 0.5  # thin strokes are still there
+    assert glyph(character, 45, 90, bar, -3, font).max() > 0.5  # thin strokes are still there
 
 
 def test_a_stroke_is_given_in_millimetres() -> None:
     widths = [(glyph("I", 45, 90, False, stroke)[45] > 0.5).sum() for stroke in (-2, 0, 2)]
     assert np.diff(widths) == pytest.approx([2, 2], abs=1)
+
+
+@pytest.mark.parametrize(
+    "lettering",
+    [Lettering(latin=ROBOTO), Lettering(bend=2.0), Lettering(width=0.9), Lettering(height=0.9)],
+    ids=["font", "bend", "width", "height"],
+)
+def test_lettering_changes_the_characters_alone(lettering: Lettering) -> None:
+    style = load_style("cn-blue")
+    plain, other = draw_plate("京A12345", style), draw_plate("京A12345", style, 1.0, lettering)
+    change = np.abs(plain.astype(int) - other).max(axis=-1)
+    assert change[20:120, 10:430].mean() > 2
+    assert change[:14].max() == change[126:].max() == 0
+
+
+def test_smaller_characters_stand_in_the_middle_of_their_boxes() -> None:
+    box = load_style("cn-blue").boxes[3]
+    small = Lettering(width=0.8, height=0.8)
+    plate = draw_plate(
+        "京A18888", dataclasses.replace(load_style("cn-blue"), relief=0.0), 1.0, small
+    )
+    ink = (plate[20:120, int(box[0]) - 5 : int(box[0] + box[2]) + 5, 0] > 128).nonzero()
+    assert np.ptp(ink[0]) + 1 == pytest.approx(72, abs=1)
+    assert np.ptp(ink[1]) + 1 == pytest.approx(36, abs=2)
+    assert (ink[0].min() + ink[0].max()) / 2 == pytest.approx(50, abs=1)
+    assert (ink[1].min() + ink[1].max()) / 2 == pytest.approx(27, abs=2)
+
+
+def test_bending_is_given_in_millimetres_and_seeded() -> None:
+    bars = dataclasses.replace(load_style("cn-blue"), relief=0.0)
+
+    def edges(bend: float, seed: int, scale: float = 2.0) -> np.ndarray:
+        plate = draw_plate("京A11111", bars, scale, Lettering(bend=bend, seed=seed))
+        x = round(bars.boxes[3][0] * scale)
+        box = plate[int(35 * scale) : int(105 * scale), x : x + int(45 * scale), 0] > 128
+        return box.argmax(axis=1) / scale
+
+    straight = edges(0.0, 0)
+    stray = np.concatenate([edges(2.0, seed) - straight for seed in range(40)])
+    assert 1.0 < stray.std() < 2.2  # between the field's knots it is less than at them
+    np.testing.assert_array_equal(edges(2.0, 3), edges(2.0, 3))
+
+
+def test_varied_letterings_can_all_be_drawn() -> None:
+    rng = np.random.default_rng(0)
+    drawn = [varied_lettering(rng) for _ in range(60)]
+    assert {one.latin for one in drawn} == {NOTO, ROBOTO}
+    for name in style_names():
+        style = load_style(name)
+        for one in drawn[::15]:
+            draw_plate(sample_text(style, rng), style, lettering=one)
 
 
 def test_up_to_two_letters_stand_anywhere_in_the_serial() -> None:

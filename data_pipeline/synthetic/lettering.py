@@ -1,0 +1,184 @@
+"""The characters of a plate: glyphs in the boxes of its style, and how they may differ.
+
+The typeface of GA 36-2018 is not freely available: glyphs of Noto Sans CJK SC Bold are squeezed
+into the standard's boxes. What is trained on one typeface reads that typeface; `varied_lettering`
+draws another each time (domain randomisation: Tobin et al., IROS 2017).
+"""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from data_pipeline.errors import DataError
+from data_pipeline.synthetic.styles import PlateStyle
+
+FONTS = Path(__file__).parent / "fonts"
+NOTO, ROBOTO = "NotoSansCJKsc-Bold-plates.otf", "Roboto-Bold-plates.ttf"
+_FONT_SIZE = 320
+# Squeezing 2:1 makes horizontal strokes twice as thick as vertical ones; the standard's are even.
+_THINNING = 0.055
+_BAR_WIDTH = 0.26
+# Millimetres, of a character on a Chinese plate.
+_LETTER_WIDTH, _LETTER_HEIGHT = 45.0, 90.0
+# Millimetres, about a character: it is moved, turned and stretched rather than wrinkled.
+_BEND_GRAIN = 40.0
+
+
+@dataclass(frozen=True)
+class Lettering:
+    """How the characters of one plate are made.
+
+    Attributes:
+      stroke: by which strokes are wider than the font's, whole millimetres; negative: thinner.
+      width, height: size of the characters, shares of their boxes (at most 1), in whose middles
+        they stand.
+      latin: file of the font of letters and digits; Chinese characters are always Noto's.
+      bend: by which outlines stray, millimetres root mean square, alike within a character.
+      seed: of the bending.
+    """
+
+    stroke: int = 0
+    width: float = 1.0
+    height: float = 1.0
+    latin: str = NOTO
+    bend: float = 0.0
+    seed: int = 0
+
+    def layers(
+        self, text: str, style: PlateStyle, shape: tuple[int, ...], scale: float
+    ) -> Iterator[tuple[str, np.ndarray]]:
+        """Draws a text, a layer for each of its colours.
+
+        Args:
+          text: one character a box.
+          style: boxes and colours.
+          shape: (H, W) of the plate, pixels.
+          scale: pixels a millimetre.
+
+        Yields:
+          The colour `#rrggbb`, and its coverage, float32 [H, W] in 0..1.
+        """
+        colours = [style.colours.get(character, style.foreground) for character in text]
+        for colour in dict.fromkeys(colours):
+            layer = np.zeros(shape[:2], np.float32)
+            for character, box, its in zip(text, style.boxes, colours, strict=True):
+                if its == colour:
+                    x, y, w, h = (round(v * scale) for v in self._resized(box))
+                    bar = style.bar_one and character == "1"
+                    layer[y : y + h, x : x + w] = glyph(
+                        character, w, h, bar, self.stroke, self.latin
+                    )
+            yield colour, self._bent(layer, scale)
+
+    def _resized(self, box: tuple[float, float, float, float]) -> tuple[float, ...]:
+        x, y, w, h = box
+        return (
+            x + w * (1 - self.width) / 2, y + h * (1 - self.height) / 2,
+            w * self.width, h * self.height,
+        )  # fmt: skip
+
+    def _bent(self, layer: np.ndarray, scale: float) -> np.ndarray:
+        """Moves the points of a layer [H, W] by a smooth random field."""
+        if not self.bend:
+            return layer
+        rows, columns = layer.shape
+        grain = _BEND_GRAIN * scale
+        coarse = round(rows / grain) + 2, round(columns / grain) + 2, 2
+        knots = np.random.default_rng(self.seed).normal(0.0, self.bend * scale, coarse)
+        field = cv2.resize(knots, (columns, rows), interpolation=cv2.INTER_CUBIC)
+        y, x = np.mgrid[:rows, :columns]
+        at = (field + np.dstack([x, y])).astype(np.float32)
+        return cv2.remap(layer, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+
+
+def varied_lettering(rng: np.random.Generator) -> Lettering:
+    """Draws a lettering: one of two fonts, thin or wide, full or a little smaller, bent."""
+    return Lettering(
+        stroke=int(rng.integers(-3, 2)),
+        width=float(rng.uniform(0.86, 1.0)),
+        height=float(rng.uniform(0.86, 1.0)),
+        latin=NOTO if rng.random() < 0.5 else ROBOTO,
+        bend=float(rng.uniform(0.0, 2.5)),
+        seed=int(rng.integers(2**32)),
+    )
+
+
+@functools.lru_cache(maxsize=4096)
+def glyph(
+    character: str,
+    width: int,
+    height: int,
+    bar: bool = False,
+    stroke: int = 0,
+    latin: str = NOTO,
+) -> np.ndarray:
+    """Returns a character stretched to its box: float32 [height, width] coverage in 0..1.
+
+    Args:
+      character: one that the font has.
+      width: of the box in pixels.
+      height: of the box in pixels.
+      bar: draw a bare upright bar instead, the 1 of embossed Chinese plates.
+      stroke: by which its strokes are wider, in millimetres of a character 90 mm high.
+      latin: file of the font of letters and digits.
+
+    Raises:
+      DataError: the font lacks the character.
+    """
+    coverage = np.zeros((height, width), np.float32)
+    if bar:
+        half = max(round(width * (_BAR_WIDTH + stroke / _LETTER_WIDTH) / 2), 1)
+        coverage[:, width // 2 - half : width // 2 + half] = 1.0
+        return coverage
+    chinese = ord(character) > 127
+    font = NOTO if chinese else latin
+    ink = _ink(character, font, stroke)
+    # Narrow characters (1, I, J) keep the squeeze of a full one instead of filling the box.
+    full = ink.shape[1] if chinese else max(ink.shape[1], _ink("E", font, stroke).shape[1])
+    ink_width = min(max(round(width * ink.shape[1] / full), 1), width)
+    left = (width - ink_width) // 2
+    coverage[:, left : left + ink_width] = cv2.resize(
+        ink, (ink_width, height), interpolation=cv2.INTER_AREA
+    )
+    return coverage
+
+
+@functools.lru_cache(maxsize=1024)
+def _ink(character: str, font: str, stroke: int = 0) -> np.ndarray:
+    """Returns a glyph cropped to its ink, strokes evened, float32 in 0..1; see `glyph`."""
+    face = _face(font)
+    missing = bytes(face.getmask("\uffff"))
+    if bytes(face.getmask(character)) == missing or not character.isprintable():
+        raise DataError(f"{character!r}: the plate font has no such character")
+    canvas = Image.new("L", (_FONT_SIZE * 2, _FONT_SIZE * 2))
+    ImageDraw.Draw(canvas).text((_FONT_SIZE // 2, 0), character, font=face, fill=255)
+    ink = np.asarray(canvas.crop(canvas.getbbox()))
+    chinese = ord(character) > 127
+    if not chinese:
+        thickness = max(round(_FONT_SIZE * _THINNING), 1)
+        ink = _crop(cv2.erode(ink, np.ones((thickness, 1), np.uint8), borderValue=(0,)))
+    if stroke:
+        # What the box of 45 x 90 mm will hold, before it is squeezed; see `glyph`.
+        full = max(ink.shape[1], 0 if chinese else _ink("E", font).shape[1])
+        sides = abs(stroke) * ink.shape[0] / _LETTER_HEIGHT, abs(stroke) * full / _LETTER_WIDTH
+        kernel = np.ones([max(round(side), 1) for side in sides], np.uint8)
+        change = cv2.dilate if stroke > 0 else cv2.erode
+        margin = [(side, side) for side in kernel.shape]
+        ink = _crop(change(np.pad(ink, margin), kernel, borderValue=(0,)))
+    return ink.astype(np.float32) / 255.0
+
+
+def _crop(ink: np.ndarray) -> np.ndarray:
+    """Returns a uint8 glyph without its empty rows and columns."""
+    rows, columns = (np.flatnonzero(ink.max(axis=axis) > 127) for axis in (1, 0))
+    return ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+
+
+@functools.lru_cache(maxsize=2)
+def _face(font: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(str(FONTS / font), _FONT_SIZE)
