@@ -45,6 +45,7 @@ PSI_VARIANTS: dict[str, dict[str, Any]] = {
 }
 DIFFUSION_VARIANTS: dict[str, dict[str, Any]] = {
     PSI_ALONE: {"model.sketch.layers": 0},
+    "denoiser sees the mean frame, too": {"model.guide_frame": True},
     "predicts x0": {"model.prediction": "x0"},
     "predicts the noise, published end of the schedule": {
         "model.prediction": "noise",

@@ -112,6 +112,8 @@ def get_model() -> ConfigDict:
             "prediction": "v",
             # The unit of the residual; near its standard deviation.
             "residual_scale": 0.3,
+            # Whether the denoiser is shown the mean of the frames beside psi (and the sketch).
+            "guide_frame": False,
             # Clip 'image' (x_0 + psi) or 'residual' (published).
             "clip": "image",
             # Fields of models/condition.py:ConditionNetwork, explained there.

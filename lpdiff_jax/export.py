@@ -60,7 +60,7 @@ def exported_functions(
 ) -> list[Function]:
     """psi and, where there is a denoiser, one step of it and the whole restoration.
 
-    Of a model with a sketch the first gives the denoiser's guide, psi and behind it the sketch.
+    Where the denoiser is shown more than psi the first gives its guide: psi, then the rest.
 
     Args:
       model: the networks and the diffusion process.
@@ -76,7 +76,7 @@ def exported_functions(
     psi = Function("psi", lambda f, mask: model.psi(variables, f, mask), frames, "psi")
     if "denoiser" not in variables:
         return [psi]
-    if model.sketch is not None:
+    if model.guide_channels(variables) > 3:
         guide = lambda f, mask: model.estimate(variables, f, mask).guide  # noqa: E731
         psi = Function("psi", guide, frames, "guide")
     denoise = Function(

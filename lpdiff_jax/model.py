@@ -14,6 +14,7 @@ from lpdiff_jax.diffusion.schedule import NoiseSchedule, make_schedule
 from lpdiff_jax.errors import UserError, check_choice
 from lpdiff_jax.models.condition import ConditionNetwork
 from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
+from lpdiff_jax.models.layers import masked_mean
 from lpdiff_jax.models.reading_head import ReadingHead
 from lpdiff_jax.models.sketch import Sketch
 from lpdiff_jax.models.unet import UNet
@@ -32,8 +33,8 @@ class Estimate(NamedTuple):
     Attributes:
       psi: [B, H, W, 3], the condition network's first estimate, not clipped.
       slots: [B, S, C], the reading head's probabilities; None in a model that has none.
-      guide: [B, H, W, 3 or 6], what the denoiser is conditioned on: psi, and behind it the sketch
-        of the residual, where the model has one.
+      guide: [B, H, W, 3, 6 or 9], what the denoiser is conditioned on: psi, behind it the sketch
+        of the residual and the mean frame, where the model has one or shows the other.
     """
 
     psi: jax.Array
@@ -54,6 +55,7 @@ class LPDiff:
         which cannot turn black into white.
       reader: the reading head, or None.
       sketch: what draws the residual of the reading head's text for the denoiser, or None.
+      guide_frame: whether the denoiser is shown the mean of the frames, too.
       charset: the characters that it reads: of class 1, 2, ...
       temperature: what its logits are divided by, so that its confidence is right.
       readable: confidence from which on a plate is called readable.
@@ -68,6 +70,7 @@ class LPDiff:
     clip: str = "image"
     reader: ReadingHead | None = None
     sketch: Sketch | None = None
+    guide_frame: bool = False
     charset: str = ""
     temperature: float = 1.0
     readable: float = 0.95
@@ -100,7 +103,7 @@ class LPDiff:
             slots = self.read_logits(variables, features)
             variables["sketch"] = self.sketch.init(key, slots, image)
         if "denoiser" in networks:
-            guide = self.guide(variables, image, features)
+            guide = self.guide(variables, image, features, frames)
             variables["denoiser"] = self.denoiser.init(key, guide, image, level)
         return variables
 
@@ -118,29 +121,42 @@ class LPDiff:
         slots = None
         if self.reader is not None:
             slots = jax.nn.softmax(self.read_logits(variables, features) / self.temperature)
-        return Estimate(psi, slots, self.guide(variables, psi, features))
+        return Estimate(psi, slots, self.guide(variables, psi, features, frames, mask))
 
-    def guide(self, variables: Variables, psi: jax.Array, features: Any) -> jax.Array:
-        """What the denoiser is conditioned on: psi and, if these variables have one, the sketch.
+    def guide(
+        self,
+        variables: Variables,
+        psi: jax.Array,
+        features: Any,
+        frames: jax.Array,
+        mask: jax.Array | None = None,
+    ) -> jax.Array:
+        """What the denoiser is conditioned on; see `Estimate.guide`.
 
         Args:
-          variables: without a sketch (while only psi is trained) psi is the guide.
+          variables: without those of a sketch (while only psi is trained) there is none in it.
           psi: [B, H, W, 3].
           features: [B, h, w, C], the condition network's.
+          frames: [B, N, H, W, 3].
+          mask: [B, N] bool; None means that all frames are real.
 
         Returns:
-          [B, H, W, 3 or 6].
+          [B, H, W, 3, 6 or 9].
         """
-        if self.sketch is None or "sketch" not in variables:
-            return psi
-        # Not divided by the temperature, which is fitted after training.
-        slots = jax.nn.softmax(self.read_logits(variables, features))
-        drawing: Any = self.sketch.apply(variables["sketch"], slots, psi)
-        return jnp.concatenate([psi, drawing], axis=-1)
+        parts: list[Any] = [psi]
+        if self.sketch is not None and "sketch" in variables:
+            # Not divided by the temperature, which is fitted after training.
+            slots = jax.nn.softmax(self.read_logits(variables, features))
+            parts.append(self.sketch.apply(variables["sketch"], slots, psi))
+        if self.guide_frame:
+            real = jnp.ones(frames.shape[:2], bool) if mask is None else mask
+            parts.append(masked_mean(frames, real))
+        return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else psi
 
     def guide_channels(self, variables: Variables) -> int:
-        """Channels of the guide: psi's three, and those of the sketch."""
-        return 6 if self.sketch is not None and "sketch" in variables else 3
+        """Channels of the guide: psi's three, those of the sketch, those of the mean frame."""
+        sketched = self.sketch is not None and "sketch" in variables
+        return 3 * (1 + sketched + self.guide_frame)
 
     def read_logits(self, variables: Variables, features: jax.Array) -> jax.Array:
         """The reading head's logits [B, slots, classes] from the condition network's features."""
@@ -200,13 +216,13 @@ class LPDiff:
 
 
 def psi_of(guide: jax.Array) -> jax.Array:
-    """psi [B, H, W, 3], the first channels of a guide [B, H, W, 3 or 6]."""
+    """psi [B, H, W, 3], the first channels of a guide [B, H, W, C]."""
     return guide[..., :3]
 
 
 def sketch_of(guide: jax.Array) -> jax.Array:
-    """The sketch of the scaled residual [B, H, W, 3], the last channels of a guide with one."""
-    return guide[..., 3:]
+    """The sketch of the scaled residual [B, H, W, 3], behind psi in a guide with one."""
+    return guide[..., 3:6]
 
 
 def build_model(config: Mapping[str, Any]) -> LPDiff:
@@ -216,8 +232,8 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
       config: `image_size`, `prediction`, `residual_scale`, `clip`, `dtype`, and the sections
         `condition`, `denoiser` (fields of the modules) and `schedule` (arguments of
         `make_schedule`, or `betas`, a list); `reader` too where there is a reading head: its
-        `charset`, `temperature`, `readable` and the module's fields; and `sketch`, the fields of
-        its module.
+        `charset`, `temperature`, `readable` and the module's fields; `sketch`, the fields of its
+        module; and `guide_frame`.
 
     Raises:
       UserError: a field that is missing, unknown or out of range.
@@ -234,6 +250,7 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
             clip=config["clip"],
             **_build_reader(config.get("reader"), dtype),
             sketch=_build_sketch(config.get("sketch"), dtype),
+            guide_frame=config.get("guide_frame", False),
         )
     except (TypeError, ValueError, KeyError) as error:
         raise UserError(f"the configuration's section `model` does not fit: {error}") from error

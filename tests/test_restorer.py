@@ -212,6 +212,19 @@ def test_the_denoiser_is_shown_what_is_read(reads, frames):
             call()
 
 
+def test_the_denoiser_is_shown_the_mean_of_the_real_frames(frames):
+    model = build_model(CONFIG | {"guide_frame": True})
+    restorer = Restorer(model, draw_variables(model), SAMPLER, max_batch=4)
+    mask = np.ones(np.shape(frames)[:2], bool)
+    mask[:, 0] = False
+    guide = restorer.estimate(frames, mask).guide
+    assert guide.shape == (5, *SIZE, 6) and restorer.guide_channels == 6
+    mean = np.asarray(frames)[:, 1:].mean(axis=1)
+    np.testing.assert_allclose(guide[..., 3:], mean, atol=1e-6)
+    without = restorer.sample(guide.at[..., 3:].set(0))
+    assert np.abs(restorer.sample(guide) - without).max() > 1e-3
+
+
 def test_the_guide_does_not_depend_on_the_temperature(reads, frames):
     """It is fitted after training, and must not change what the denoiser is used to."""
     cold = dataclasses.replace(reads.model, temperature=0.5)

@@ -307,7 +307,7 @@ def _check_released(model: LPDiff) -> None:
     psi_fields = ({"heads"} | condition.RELEASED.keys()) - _CONDITION_SIZES
     denoiser_fields = ({"out_channels"} | unet.RELEASED.keys()) - _DENOISER_SIZES
     compared = [
-        ("", model, published, {"prediction", "residual_scale", "clip"}),
+        ("", model, published, {"prediction", "residual_scale", "clip", "guide_frame"}),
         ("condition.", model.condition, published.condition, psi_fields),
         ("denoiser.", model.denoiser, published.denoiser, denoiser_fields),
     ]

@@ -18,7 +18,15 @@ from lpdiff_jax.images import to_float
 from lpdiff_jax.model import LPDiff, Variables
 from lpdiff_jax.training.dropout import per_sample_dropout
 from lpdiff_jax.training.losses import psnr
-from lpdiff_jax.training.stage import TEACHER, Batch, Metrics, Params, Stage, apply_condition
+from lpdiff_jax.training.stage import (
+    TEACHER,
+    Batch,
+    Metrics,
+    Params,
+    Stage,
+    apply_condition,
+    guide_of,
+)
 
 METHODS = ("progressive", "consistency")
 
@@ -77,7 +85,7 @@ def distillation_stage(name: str, model: LPDiff, config: Any, sampler: Any) -> S
     ) -> tuple[jax.Array, Metrics, Params]:
         plate = to_float(batch["target"])
         psi, features, stats = apply_condition(model, variables, batch, False)
-        guide = model.guide(variables, psi, features)
+        guide = guide_of(model, variables, psi, features, batch)
         keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(batch["position"])
         index = stride * draw_index(keys, batch["position"], config.batch_size, count)
         noise_of = lambda k: jax.random.normal(jax.random.fold_in(k, 1), plate.shape[1:])  # noqa: E731

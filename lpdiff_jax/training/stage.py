@@ -54,3 +54,11 @@ def apply_condition(
         method="estimate",
     )
     return psi, features, {} if stats is None else {"condition": updated["batch_stats"]}
+
+
+def guide_of(
+    model: LPDiff, variables: Variables, psi: jax.Array, features: jax.Array, batch: Batch
+) -> jax.Array:
+    """What the denoiser is conditioned on for a batch; see `LPDiff.guide`."""
+    frames, mask = to_float(batch["frames"]), batch["frame_mask"]
+    return model.guide(variables, psi, features, frames, mask)

@@ -13,7 +13,7 @@ from lpdiff_jax.reading import slot_labels
 from lpdiff_jax.training.distillation import distillation_stage
 from lpdiff_jax.training.dropout import per_sample_dropout
 from lpdiff_jax.training.losses import by_noise_level, psi_loss, psnr, reading_loss, sketch_loss
-from lpdiff_jax.training.stage import Batch, Metrics, Params, Stage, apply_condition
+from lpdiff_jax.training.stage import Batch, Metrics, Params, Stage, apply_condition, guide_of
 
 CONDITION_MODES = ("frozen", "detached", "joint", "unsupervised")
 
@@ -89,7 +89,7 @@ def sketch_stage(model: LPDiff) -> Stage:
         del key, train
         target = to_float(batch["target"])
         psi, features, stats = apply_condition(model, variables, batch, train=False)
-        drawing = sketch_of(model.guide(variables, psi, features))
+        drawing = sketch_of(guide_of(model, variables, psi, features, batch))
         metrics = {
             "psnr": psnr(psi, target),
             "drawn_psnr": psnr(model.compose(drawing, psi), target),
@@ -120,7 +120,7 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         seen = (psi, features)
         if mode in ("frozen", "detached"):
             seen = jax.lax.stop_gradient(seen)
-        guide = model.guide(variables, *seen)
+        guide = guide_of(model, variables, *seen, batch)
         level, value = diffusion_loss(
             model, objective, variables, guide, target, batch["position"], config.batch_size, key,
             train,
