@@ -3,7 +3,7 @@
     lpdiff synthesize runs/set --groups 8000 --val-groups 200 --seed 0
     python -m benchmarks.ablation --data runs/set --workdir runs/ablation --steps 600
 
-The base is the quickstart, `--steps` in each of its three stages. A variant of
+The base is `benchmarks/small.py`, `--steps` in each of its three stages. A variant of
 psi trains its stage psi for as many floating-point operations as the base's; a variant of what
 follows goes on from the base's psi, its sketch and diffusion together at the base's arithmetic.
 Operations are counted on the lowered step. Same examples, same order, as far as the steps go. What
@@ -18,8 +18,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from benchmarks import small
 from benchmarks.recipe import directory
-from configs import quickstart
 from lpdiff_jax.evaluation.rows import PSI, READING_HEAD, RESTORED
 from lpdiff_jax.evaluation.run import evaluate_run
 from lpdiff_jax.model import build_model
@@ -123,7 +123,7 @@ def configure(name: str, args: argparse.Namespace) -> ConfigDict:
 
 def base(args: argparse.Namespace) -> ConfigDict:
     """What every variant changes one thing of."""
-    config = quickstart.get_config()
+    config = small.get_config()
     config.data.root = args.data
     for stage in (config.psi, config.sketch, config.diffusion):
         stage.update(steps=args.steps, batch_size=args.batch_size, warmup_steps=args.steps // 10)

@@ -15,13 +15,14 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from configs import compact, quickstart
+from benchmarks import small
+from configs import compact
 from lpdiff_jax.evaluation.run import evaluate_run
 from lpdiff_jax.model import build_model
 from lpdiff_jax.models.condition import RELEASED
 from lpdiff_jax.training.loop import train
 
-SIZES = {"compact": compact, "quickstart": quickstart}
+SIZES = {"compact": compact, "small": small}
 # Fields of the condition network that differ from the configuration's.
 VARIANTS = {
     "published": RELEASED,

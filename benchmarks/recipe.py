@@ -18,7 +18,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from configs import compact, quickstart
+from benchmarks import small
+from configs import compact
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.run import evaluate_run
 from lpdiff_jax.training.loop import train
@@ -56,7 +57,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "predicts the noise, not v": {"model.prediction": "noise"},
 }
 FIGURES = ("psnr", "ssim", "ned_without_province")
-SIZES = {"quickstart": quickstart, "compact": compact}
+SIZES = {"small": small, "compact": compact}
 
 
 def main() -> None:
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch-size", type=int, default=16)
-    parser.add_argument("--size", choices=SIZES, default="quickstart")
+    parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--only", choices=VARIANTS, action="append")
     args = parser.parse_args()
     args.workdir.mkdir(parents=True, exist_ok=True)
