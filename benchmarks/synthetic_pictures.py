@@ -116,7 +116,7 @@ def sheet(groups: Sequence[Group]) -> np.ndarray:
 
 def presets() -> np.ndarray:
     parts = []
-    for preset in ("mild", "real-like", "severe"):
+    for preset in ("mild", "real-like", "varied", "severe"):
         groups = [render_group([0, i], preset=preset)[:2] for i in range(4)]
         parts.append(np.hstack([np.vstack([label(preset)] + [label("")] * 3), sheet(groups)]))
     return np.vstack(parts)
@@ -127,6 +127,7 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--real", type=Path)
     args = parser.parse_args()
+    args.output.mkdir(parents=True, exist_ok=True)
     pictures = {
         "plate-kinds": plate_kinds(),
         "camera-effects": camera_effects(),
