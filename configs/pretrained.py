@@ -1,6 +1,8 @@
 r"""The packaged model's networks, cheap enough for CPU cores (its model card says how it was made).
 
 python train.py --config configs/pretrained.py --workdir runs/pretrained
+
+`--config.data.synthetic.preset=varied` draws plates of many kinds, as for its last pieces.
 """
 
 from ml_collections import ConfigDict
