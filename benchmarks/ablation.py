@@ -5,7 +5,7 @@
 
 The base is `benchmarks/small.py`, `--steps` in each of its three stages. A variant of
 psi trains its stage psi for as many floating-point operations as the base's; a variant of what
-follows goes on from the base's psi, its sketch and diffusion together at the base's arithmetic.
+follows goes on from the base's psi and sketch, its diffusion at the base's arithmetic.
 Operations are counted on the lowered step. Same examples, same order, as far as the steps go. What
 is done already is not done again, so a run that was stopped goes on. Prints a table, and writes it
 as JSON. How much noise to begin with needs no training of its own: `benchmarks/steps.py --start`.

@@ -2,8 +2,8 @@
 
     python benchmarks/lettering.py [--model MODEL ...] [--plates 200]
 
-The same texts through the same far camera (preset `real-like`): as trained on, in the other font,
-with thinner strokes, smaller characters, bent outlines, paler paint, and all lettering at random.
+The same texts through the same far camera (preset `real-like`): as drawn, in the other font, with
+thinner strokes, smaller characters, bent outlines, paler paint, and all lettering at random.
 Prints NED (lower is better) and the share of plates read right, both without the province.
 """
 
@@ -23,13 +23,14 @@ from lpdiff_jax.images import to_float
 from lpdiff_jax.restorer import Restorer
 
 STYLES = ("cn-blue", "cn-green")
+PALE = "paler paint"
 CHANGES: dict[str, Callable[[np.random.Generator], Lettering]] = {
     "as drawn": lambda rng: Lettering(),
     "the other font": lambda rng: Lettering(latin=ROBOTO),
     "strokes 2 mm thinner": lambda rng: Lettering(stroke=-2),
     "characters 12 % smaller": lambda rng: Lettering(width=0.88, height=0.88),
     "bent by 2 mm": lambda rng: Lettering(bend=2.0, seed=int(rng.integers(2**32))),
-    "paler paint": lambda rng: Lettering(),
+    PALE: lambda rng: Lettering(),
     "all at random": varied_lettering,
 }
 
@@ -45,7 +46,7 @@ def groups(change: str, count: int, size: tuple[int, int]) -> tuple[np.ndarray, 
         plate = draw_plate(
             texts[-1], style, lettering=CHANGES[change](np.random.default_rng([12, index]))
         )
-        if change == "paler paint":  # half the contrast
+        if change == PALE:  # half the contrast
             plate[..., :3] = 40 + 0.51 * plate[..., :3]
         far, _ = look(plate, style.bolts, model, 3, rng)
         frames.append([resize(frame, size) for frame in far])

@@ -143,7 +143,7 @@ class Restorer:
     def denoise(self, psi: Any, x_t: Any, noise_level: Any) -> jax.Array:
         """The noise predicted in x_t [B, H, W, 3]; noise_level [B] = sqrt(alphas_cumprod).
 
-        A model with a sketch takes `estimate(frames).guide`, psi and the sketch, in psi's place.
+        A model whose denoiser is shown more than psi takes `estimate(frames).guide` in its place.
         """
         return self._denoise(
             self.variables, self._check_guide(psi), jnp.asarray(x_t), jnp.asarray(noise_level)
@@ -195,7 +195,7 @@ class Restorer:
         samples: int = 1,
         seed: int | Sequence[int] = 0,
     ) -> jax.Array:
-        """`restore`, from what `estimate(frames).guide` gives; without a sketch that is psi."""
+        """`restore`, from `estimate(frames).guide` (psi, where the denoiser sees no more)."""
         guide = self._check_guide(guide)
         chosen = self._choose(sampler, steps)
         if not self.has_diffusion:

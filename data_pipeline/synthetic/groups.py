@@ -43,7 +43,7 @@ def render_group(
     Args:
       rng: a generator, or what seeds one; equal seeds give equal bytes.
       num_frames: far frames, at least 1.
-      preset: a name of `PRESETS`.
+      preset: a name of `PRESETS`; `varied` draws the lettering, too.
       styles: names of plate styles or paths of style files; none: the Chinese mix of traffic.
       uniform: styles, patterns and characters equally often instead of as in traffic.
       text: the plate's text, in place of a drawn one; it fits the first style that allows it.

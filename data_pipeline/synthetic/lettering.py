@@ -124,7 +124,8 @@ def glyph(
       width: of the box in pixels.
       height: of the box in pixels.
       bar: draw a bare upright bar instead, the 1 of embossed Chinese plates.
-      stroke: by which its strokes are wider, in millimetres of a character 90 mm high.
+      stroke: by which its strokes are wider, in millimetres of a character 90 mm high, before it
+        is stretched to its box again.
       latin: file of the font of letters and digits.
 
     Raises:
