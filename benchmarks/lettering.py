@@ -18,6 +18,7 @@ from data_pipeline.synthetic.lettering import ROBOTO, Lettering, varied_letterin
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import load_style
 from data_pipeline.synthetic.texts import sample_text
+from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.reading import normalised_edit_distance
 from lpdiff_jax.images import to_float
 from lpdiff_jax.restorer import Restorer
@@ -69,7 +70,12 @@ def main() -> None:
     parser.add_argument("--model", nargs="+", default=[None], help="default: the packaged model")
     parser.add_argument("--plates", type=int, default=200)
     args = parser.parse_args()
-    restorers = [Restorer.load(model) for model in args.model]
+    if args.plates < 1:
+        parser.error(f"--plates is {args.plates}; it must be at least 1")
+    try:
+        restorers = [Restorer.load(model) for model in args.model]
+    except UserError as error:
+        parser.error(str(error))
     print("| plates | " + " | ".join(model or "packaged" for model in args.model) + " |")
     print("|---" * (len(restorers) + 1) + "|")
     for change in CHANGES:
