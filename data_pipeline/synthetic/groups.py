@@ -16,7 +16,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.synthetic.degradation import PRESETS, draw, look
-from data_pipeline.synthetic.lettering import Lettering, varied_lettering
+from data_pipeline.synthetic.lettering import VARIED, choose_lettering
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import PlateStyle, load_style, style_names
 from data_pipeline.synthetic.texts import matches, sample_text
@@ -36,6 +36,7 @@ def render_group(
     preset: str = "real-like",
     styles: Sequence[str] = (),
     uniform: bool = False,
+    letters: str = "",
     text: str | None = None,
 ) -> tuple[list[np.ndarray], np.ndarray, str]:
     """Renders one group in memory.
@@ -43,9 +44,11 @@ def render_group(
     Args:
       rng: a generator, or what seeds one; equal seeds give equal bytes.
       num_frames: far frames, at least 1.
-      preset: a name of `PRESETS`; `varied` draws the lettering, too.
+      preset: a name of `PRESETS`.
       styles: names of plate styles or paths of style files; none: the Chinese mix of traffic.
       uniform: styles, patterns and characters equally often instead of as in traffic.
+      letters: `noto`, `roboto`, `strokes` or `varied`, which draws the lettering at random; none:
+        varied for the preset of that name, else noto.
       text: the plate's text, in place of a drawn one; it fits the first style that allows it.
 
     Returns:
@@ -53,7 +56,7 @@ def render_group(
       [H, W, 3]; the plate's text.
 
     Raises:
-      DataError: an unknown preset or style, or a text that no style allows.
+      DataError: unknown letters, an unknown preset or style, or a text that no style allows.
     """
     if preset not in PRESETS:
         raise DataError(f"{preset}: no such preset; choose of {', '.join(PRESETS)}")
@@ -62,10 +65,14 @@ def render_group(
     style = _choose_style(tuple(styles), rng, uniform, text)
     text = text or sample_text(style, rng, uniform)
     model = draw(PRESETS[preset], rng)
-    lettering = varied_lettering(rng) if preset == "varied" else Lettering()
+    lettering = choose_lettering(letters or _usual_letters(preset), rng)
     plate = draw_plate(text, style, lettering=lettering)
     frames, target = look(plate, style.bolts, model, num_frames, rng)
     return frames, target, text
+
+
+def _usual_letters(preset: str) -> str:
+    return VARIED if preset == VARIED else "noto"
 
 
 def synthesize(
@@ -78,6 +85,7 @@ def synthesize(
     preset: str = "real-like",
     styles: Sequence[str] = (),
     uniform: bool = False,
+    letters: str = "",
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -92,7 +100,7 @@ def synthesize(
       groups: how many, at least 1.
       seed: together with the split's name it decides everything.
       split: `train`, `val` or `test`.
-      num_frames, preset, styles, uniform: see `render_group`.
+      num_frames, preset, styles, uniform, letters: see `render_group`.
       workers: processes; a script that asks for more than one guards its own start with
         `if __name__ == "__main__"`, as multiprocessing wants it.
       progress: called with the number of groups written so far.
@@ -101,10 +109,11 @@ def synthesize(
       DataError: the split exists, or an argument is out of range.
     """
     target, partial = Path(root) / split, Path(root) / f".{split}.partial"
-    _check(target, partial, groups, num_frames, preset, styles, workers)
+    _check(target, partial, groups, num_frames, preset, styles, letters, workers)
     render = functools.partial(
-        render_group, num_frames=num_frames, preset=preset, styles=tuple(styles), uniform=uniform
-    )
+        render_group, num_frames=num_frames, preset=preset, styles=tuple(styles), uniform=uniform,
+        letters=letters,
+    )  # fmt: skip
     write = functools.partial(_write_chunk, partial, split, seed, render)
     chunks = [range(i, min(i + _CHUNK, groups)) for i in range(0, groups, _CHUNK)]
     labels: dict[str, str] = {}
@@ -128,6 +137,7 @@ def _check(
     num_frames: int,
     preset: str,
     styles: Sequence[str],
+    letters: str,
     workers: int,
 ) -> None:
     for name, value in (("groups", groups), ("num_frames", num_frames), ("workers", workers)):
@@ -137,6 +147,7 @@ def _check(
         raise DataError(f"{preset}: no such preset; choose of {', '.join(PRESETS)}")
     for style in styles:
         load_style(style)
+    choose_lettering(letters or _usual_letters(preset), np.random.default_rng(0))
     if target.exists():
         raise DataError(f"{target} exists; remove it or choose another folder")
     if partial.exists():

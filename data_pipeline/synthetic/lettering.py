@@ -2,7 +2,8 @@
 
 The typeface of GA 36-2018 is not freely available: glyphs of Noto Sans CJK SC Bold are squeezed
 into the standard's boxes. What is trained on one typeface reads that typeface; `varied_lettering`
-draws another each time (domain randomisation: Tobin et al., IROS 2017).
+draws another each time (domain randomisation: Tobin et al., IROS 2017), most often letters of even
+strokes, drawn after those of plates in traffic (`strokes`).
 """
 
 import functools
@@ -15,10 +16,15 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.errors import DataError
+from data_pipeline.synthetic.strokes import draw_letter
 from data_pipeline.synthetic.styles import PlateStyle
 
 FONTS = Path(__file__).parent / "fonts"
 NOTO, ROBOTO = "NotoSansCJKsc-Bold-plates.otf", "Roboto-Bold-plates.ttf"
+STROKES = "strokes"
+# What `letters` may be, beside `VARIED`: letters and digits of one kind.
+LATIN = {"noto": NOTO, "roboto": ROBOTO, "strokes": STROKES}
+VARIED = "varied"
 _FONT_SIZE = 320
 # Squeezing 2:1 makes horizontal strokes twice as thick as vertical ones; the standard's are even.
 _THINNING = 0.055
@@ -37,7 +43,8 @@ class Lettering:
       stroke: by which strokes are wider than the font's, whole millimetres; negative: thinner.
       width, height: size of the characters, shares of their boxes (at most 1), in whose middles
         they stand.
-      latin: file of the font of letters and digits; Chinese characters are always Noto's.
+      latin: `STROKES`, or the file of the font of letters and digits; Chinese characters are always
+        Noto's.
       bend: by which outlines stray, millimetres root mean square, alike within a character.
       seed: of the bending.
     """
@@ -96,13 +103,27 @@ class Lettering:
         return cv2.remap(layer, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
 
 
+def choose_lettering(letters: str, rng: np.random.Generator) -> Lettering:
+    """Returns the lettering of that name: one of `LATIN`, plain, or `VARIED`, drawn at random.
+
+    Raises:
+      DataError: there is no such lettering.
+    """
+    if letters == VARIED:
+        return varied_lettering(rng)
+    if letters not in LATIN:
+        known = ", ".join([*LATIN, VARIED])
+        raise DataError(f"{letters}: no such letters; choose of {known}")
+    return Lettering(latin=LATIN[letters])
+
+
 def varied_lettering(rng: np.random.Generator) -> Lettering:
-    """Draws a lettering: one of two fonts, thin or wide, full or a little smaller, bent."""
+    """Draws a lettering: strokes or one of two fonts, thin or wide, full or smaller, bent."""
     return Lettering(
         stroke=int(rng.integers(-3, 2)),
         width=float(rng.uniform(0.86, 1.0)),
         height=float(rng.uniform(0.86, 1.0)),
-        latin=NOTO if rng.random() < 0.5 else ROBOTO,
+        latin=str(rng.choice([STROKES, NOTO, ROBOTO], p=[0.6, 0.2, 0.2])),
         bend=float(rng.uniform(0.0, 2.5)),
         seed=int(rng.integers(2**32)),
     )
@@ -126,7 +147,7 @@ def glyph(
       bar: draw a bare upright bar instead, the 1 of embossed Chinese plates.
       stroke: by which its strokes are wider, in millimetres of a character 90 mm high, before it
         is stretched to its box again.
-      latin: file of the font of letters and digits.
+      latin: `STROKES`, or the file of the font of letters and digits.
 
     Raises:
       DataError: the font lacks the character.
@@ -152,6 +173,9 @@ def glyph(
 @functools.lru_cache(maxsize=1024)
 def _ink(character: str, font: str, stroke: int = 0) -> np.ndarray:
     """Returns a glyph cropped to its ink, strokes evened, float32 in 0..1; see `glyph`."""
+    if font == STROKES:
+        drawn = draw_letter(character, stroke)
+        return _ink(character, NOTO, stroke) if drawn is None else drawn.astype(np.float32) / 255.0
     face = _face(font)
     missing = bytes(face.getmask("\uffff"))
     if bytes(face.getmask(character)) == missing or not character.isprintable():

@@ -26,6 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--uniform", action="store_true", help="characters equally often instead of as in traffic"
     )
+    parser.add_argument(
+        "--letters", default="",
+        help="noto, roboto, strokes (even ones, as on plates in traffic) or varied (at random); "
+        "default: varied for the preset varied, else noto",
+    )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
 
 
@@ -46,6 +51,7 @@ def run(args: argparse.Namespace) -> None:
             preset=args.preset,
             styles=args.style,
             uniform=args.uniform,
+            letters=args.letters,
             workers=args.workers,
             progress=Progress(split, groups),
         )

@@ -12,6 +12,7 @@ import pytest
 from data_pipeline.errors import DataError
 from data_pipeline.synthetic import groups
 from data_pipeline.synthetic.groups import render_group, synthesize
+from data_pipeline.synthetic.lettering import LATIN
 from data_pipeline.synthetic.styles import STYLE_DIRECTORY, load_style, style_names
 from data_pipeline.synthetic.texts import matches
 from lpdiff_jax.cli import main
@@ -63,6 +64,14 @@ def test_text_and_style_are_choices() -> None:
         render_group(0, text="??")
     with pytest.raises(DataError, match="real-like"):
         render_group(0, preset="dreamlike")
+
+
+def test_letters_are_a_choice() -> None:
+    kinds = {name: render_group(3, letters=name, num_frames=1)[1] for name in LATIN}
+    assert (kinds["noto"] == render_group(3, num_frames=1)[1]).all()
+    assert not np.array_equal(kinds["strokes"], kinds["noto"])
+    with pytest.raises(DataError, match="no such letters; choose of noto"):
+        render_group(3, letters="gothic")
 
 
 def test_written_tree_is_mdlp_s_and_repeats_to_the_byte(tmp_path: Path) -> None:
@@ -153,6 +162,7 @@ def test_command_takes_a_style_file(tmp_path: Path) -> None:
         ["--groups", "0"],
         ["--groups", "2", "--preset", "dreamlike"],
         ["--groups", "2", "--style", "atlantis"],
+        ["--groups", "2", "--letters", "gothic"],
         ["--groups", "2", "--workers", "0"],
         ["--groups", "2", "--val-groups", "-1"],
     ],

@@ -4,12 +4,21 @@ import dataclasses
 import itertools
 import json
 
+import cv2
 import numpy as np
 import pytest
 
 from data_pipeline.errors import DataError
-from data_pipeline.synthetic.lettering import NOTO, ROBOTO, Lettering, glyph, varied_lettering
+from data_pipeline.synthetic.lettering import (
+    NOTO,
+    ROBOTO,
+    STROKES,
+    Lettering,
+    glyph,
+    varied_lettering,
+)
 from data_pipeline.synthetic.plates import draw_plate
+from data_pipeline.synthetic.strokes import draw_letter
 from data_pipeline.synthetic.styles import load_style, style_names
 from data_pipeline.synthetic.texts import LETTERS, PROVINCES, matches, sample_text
 
@@ -86,7 +95,9 @@ def test_the_blue_one_is_a_bar_and_the_green_one_is_not() -> None:
 
 
 @pytest.mark.parametrize("character", "8M皖")
-@pytest.mark.parametrize(("bar", "font"), [(False, NOTO), (False, ROBOTO), (True, NOTO)])
+@pytest.mark.parametrize(
+    ("bar", "font"), [(False, NOTO), (False, ROBOTO), (False, STROKES), (True, NOTO)]
+)
 def test_wider_strokes_cover_more(character: str, bar: bool, font: str) -> None:
     cover = [glyph(character, 45, 90, bar, stroke, font).mean() for stroke in (-3, -1, 0, 1, 2)]
     assert cover == sorted(cover) and cover[-1] > 1.25 * cover[0]
@@ -100,8 +111,14 @@ def test_a_stroke_is_given_in_millimetres() -> None:
 
 @pytest.mark.parametrize(
     "lettering",
-    [Lettering(latin=ROBOTO), Lettering(bend=2.0), Lettering(width=0.9), Lettering(height=0.9)],
-    ids=["font", "bend", "width", "height"],
+    [
+        Lettering(latin=ROBOTO),
+        Lettering(latin=STROKES),
+        Lettering(bend=2.0),
+        Lettering(width=0.9),
+        Lettering(height=0.9),
+    ],
+    ids=["font", "strokes", "bend", "width", "height"],
 )
 def test_lettering_changes_the_characters_alone(lettering: Lettering) -> None:
     style = load_style("cn-blue")
@@ -109,6 +126,26 @@ def test_lettering_changes_the_characters_alone(lettering: Lettering) -> None:
     change = np.abs(plain.astype(int) - other).max(axis=-1)
     assert change[20:120, 10:430].mean() > 2
     assert change[:14].max() == change[126:].max() == 0
+
+
+@pytest.mark.parametrize("character", "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+def test_strokes_fill_their_box_at_one_width(character: str) -> None:
+    narrow = character in "1IJ"
+    drawn = draw_letter(character)
+    assert drawn is not None and drawn.shape[0] == 360
+    assert drawn.shape[1] == (pytest.approx(40, abs=2) if character in "1I" else drawn.shape[1])
+    assert narrow or drawn.shape[1] == pytest.approx(180, abs=12)
+    # The widest disc within the letter is as wide as its strokes, where none of them meet.
+    inside = cv2.distanceTransform(np.pad(drawn, 4), cv2.DIST_L2, 5).max()
+    assert inside >= 19
+    wider = draw_letter(character, 2)
+    assert wider is not None and (wider > 127).mean() * wider.size > (drawn > 127).sum()
+
+
+def test_strokes_tell_characters_apart() -> None:
+    drawn = {c: glyph(c, 24, 48, latin=STROKES) > 0.5 for c in "023456789ABCDEFGHJKLMNPQRSTUVWXYZ"}
+    for one, other in itertools.combinations(drawn, 2):
+        assert (drawn[one] ^ drawn[other]).sum() > 40, (one, other)
 
 
 def test_smaller_characters_stand_in_the_middle_of_their_boxes() -> None:
@@ -142,7 +179,7 @@ def test_bending_is_given_in_millimetres_and_seeded() -> None:
 def test_varied_letterings_can_all_be_drawn() -> None:
     rng = np.random.default_rng(0)
     drawn = [varied_lettering(rng) for _ in range(60)]
-    assert {one.latin for one in drawn} == {NOTO, ROBOTO}
+    assert {one.latin for one in drawn} == {NOTO, ROBOTO, STROKES}
     for name in style_names():
         style = load_style(name)
         for one in drawn[::15]:
