@@ -2,9 +2,10 @@
 
     python benchmarks/lettering.py [--model MODEL ...] [--plates 200]
 
-The same texts through the same far camera (preset `real-like`): as drawn, in the other font, with
-thinner strokes, smaller characters, bent outlines, paler paint, and all lettering at random.
-Prints NED (lower is better) and the share of plates read right, both without the province.
+The same texts through the same far camera (preset `real-like`): as drawn, in the other font, in
+even strokes, with thinner strokes, smaller characters, bent outlines, paler paint, and all
+lettering at random. Prints NED (lower is better) and the share of plates read right, both without
+the province.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import numpy as np
 
 from data_pipeline.images import resize
 from data_pipeline.synthetic.degradation import REAL_LIKE, draw, look
-from data_pipeline.synthetic.lettering import ROBOTO, Lettering, varied_lettering
+from data_pipeline.synthetic.lettering import ROBOTO, STROKES, Lettering, varied_lettering
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import load_style
 from data_pipeline.synthetic.texts import sample_text
@@ -28,6 +29,7 @@ PALE = "paler paint"
 CHANGES: dict[str, Callable[[np.random.Generator], Lettering]] = {
     "as drawn": lambda rng: Lettering(),
     "the other font": lambda rng: Lettering(latin=ROBOTO),
+    "even strokes": lambda rng: Lettering(latin=STROKES),
     "strokes 2 mm thinner": lambda rng: Lettering(stroke=-2),
     "characters 12 % smaller": lambda rng: Lettering(width=0.88, height=0.88),
     "bent by 2 mm": lambda rng: Lettering(bend=2.0, seed=int(rng.integers(2**32))),

@@ -18,6 +18,7 @@ from likeness import Group, read_tree
 
 from data_pipeline.synthetic.degradation import MILD, CameraModel, look
 from data_pipeline.synthetic.groups import render_group
+from data_pipeline.synthetic.lettering import STROKES, glyph
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import load_style, style_names
 from data_pipeline.synthetic.texts import sample_text
@@ -87,6 +88,16 @@ def plate_kinds(columns: int = 4) -> np.ndarray:
     return np.vstack([np.hstack(tiles[i : i + columns]) for i in range(0, len(tiles), columns)])
 
 
+def strokes() -> np.ndarray:
+    """Returns the letters and digits of even strokes, twelve a row, white on a plate's blue."""
+    rows = []
+    for characters in ("0123456789AB", "CDEFGHIJKLMN", "OPQRSTUVWXYZ"):
+        ink = [np.pad(glyph(c, 45, 90, latin=STROKES), 8) for c in characters]
+        rows.append(np.hstack(ink)[..., None])
+    white, blue = np.full(3, 255.0), np.array([30.0, 96.0, 174.0])
+    return np.round(blue + np.vstack(rows) * (white - blue)).astype(np.uint8)
+
+
 def still() -> CameraModel[float]:
     """Returns mild conditions without chance: the middle of every range."""
     middle = {f.name: float(np.mean(getattr(MILD, f.name))) for f in dataclasses.fields(MILD)}
@@ -130,6 +141,7 @@ def main() -> None:
     args.output.mkdir(parents=True, exist_ok=True)
     pictures = {
         "plate-kinds": plate_kinds(),
+        "strokes": strokes(),
         "camera-effects": camera_effects(),
         "presets": presets(),
     }
