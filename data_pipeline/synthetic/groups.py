@@ -16,7 +16,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.synthetic.degradation import PRESETS, draw, look
-from data_pipeline.synthetic.lettering import VARIED, choose_lettering
+from data_pipeline.synthetic.lettering import VARIED, Lettering, plain_lettering, varied_lettering
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import PlateStyle, load_style, style_names
 from data_pipeline.synthetic.texts import matches, sample_text
@@ -48,7 +48,7 @@ def render_group(
       styles: names of plate styles or paths of style files; none: the Chinese mix of traffic.
       uniform: styles, patterns and characters equally often instead of as in traffic.
       letters: `noto`, `roboto`, `strokes` or `varied`, which draws the lettering at random; none:
-        varied for the preset of that name, else noto.
+        varied for the preset of that name, else the style's own.
       text: the plate's text, in place of a drawn one; it fits the first style that allows it.
 
     Returns:
@@ -65,14 +65,18 @@ def render_group(
     style = _choose_style(tuple(styles), rng, uniform, text)
     text = text or sample_text(style, rng, uniform)
     model = draw(PRESETS[preset], rng)
-    lettering = choose_lettering(letters or _usual_letters(preset), rng)
+    lettering = _choose_lettering(letters or _usual_letters(preset, style), rng)
     plate = draw_plate(text, style, lettering=lettering)
     frames, target = look(plate, style.bolts, model, num_frames, rng)
     return frames, target, text
 
 
-def _usual_letters(preset: str) -> str:
-    return VARIED if preset == VARIED else "noto"
+def _usual_letters(preset: str, style: PlateStyle) -> str:
+    return VARIED if preset == VARIED else style.letters
+
+
+def _choose_lettering(letters: str, rng: np.random.Generator) -> Lettering:
+    return varied_lettering(rng) if letters == VARIED else plain_lettering(letters)
 
 
 def synthesize(
@@ -147,7 +151,8 @@ def _check(
         raise DataError(f"{preset}: no such preset; choose of {', '.join(PRESETS)}")
     for style in styles:
         load_style(style)
-    choose_lettering(letters or _usual_letters(preset), np.random.default_rng(0))
+    if letters and letters != VARIED:
+        plain_lettering(letters)
     if target.exists():
         raise DataError(f"{target} exists; remove it or choose another folder")
     if partial.exists():

@@ -1,9 +1,9 @@
 """The characters of a plate: glyphs in the boxes of its style, and how they may differ.
 
-The typeface of GA 36-2018 is not freely available: glyphs of Noto Sans CJK SC Bold are squeezed
-into the standard's boxes. What is trained on one typeface reads that typeface; `varied_lettering`
-draws another each time (domain randomisation: Tobin et al., IROS 2017), most often letters of even
-strokes, drawn after those of plates in traffic (`strokes`).
+The typeface of GA 36-2018 is not freely available: letters of even strokes stand for it, drawn
+after those of plates in traffic (`strokes`), and glyphs of Noto Sans CJK SC Bold, squeezed into the
+standard's boxes, for its Chinese characters. What is trained on one typeface reads that typeface;
+`varied_lettering` draws another each time (domain randomisation: Tobin et al., IROS 2017).
 """
 
 import functools
@@ -17,13 +17,14 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.errors import DataError
 from data_pipeline.synthetic.strokes import draw_letter
-from data_pipeline.synthetic.styles import PlateStyle
+from data_pipeline.synthetic.styles import LETTERS, PlateStyle
 
 FONTS = Path(__file__).parent / "fonts"
 NOTO, ROBOTO = "NotoSansCJKsc-Bold-plates.otf", "Roboto-Bold-plates.ttf"
 STROKES = "strokes"
-# What `letters` may be, beside `VARIED`: letters and digits of one kind.
-LATIN = {"noto": NOTO, "roboto": ROBOTO, "strokes": STROKES}
+# The files of the fonts of `LETTERS`, but for strokes, which are drawn.
+LATIN = dict(zip(LETTERS, (NOTO, ROBOTO, STROKES), strict=True))
+# What `letters` may be beside them: another lettering each time.
 VARIED = "varied"
 _FONT_SIZE = 320
 # Squeezing 2:1 makes horizontal strokes twice as thick as vertical ones; the standard's are even.
@@ -47,6 +48,7 @@ class Lettering:
         Noto's.
       bend: by which outlines stray, millimetres root mean square, alike within a character.
       seed: of the bending.
+      fade: share of the paint that has gone, 0 to 1: the ground shows through.
     """
 
     stroke: int = 0
@@ -55,6 +57,7 @@ class Lettering:
     latin: str = NOTO
     bend: float = 0.0
     seed: int = 0
+    fade: float = 0.0
 
     def layers(
         self, text: str, style: PlateStyle, shape: tuple[int, ...], scale: float
@@ -80,7 +83,7 @@ class Lettering:
                     layer[y : y + h, x : x + w] = glyph(
                         character, w, h, bar, self.stroke, self.latin
                     )
-            yield colour, self._bent(layer, scale)
+            yield colour, self._bent(layer, scale) * (1.0 - self.fade)
 
     def _resized(self, box: tuple[float, float, float, float]) -> tuple[float, ...]:
         x, y, w, h = box
@@ -103,14 +106,12 @@ class Lettering:
         return cv2.remap(layer, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
 
 
-def choose_lettering(letters: str, rng: np.random.Generator) -> Lettering:
-    """Returns the lettering of that name: one of `LATIN`, plain, or `VARIED`, drawn at random.
+def plain_lettering(letters: str) -> Lettering:
+    """Returns the lettering of that name, one of `LETTERS`, fresh and of full size.
 
     Raises:
       DataError: there is no such lettering.
     """
-    if letters == VARIED:
-        return varied_lettering(rng)
     if letters not in LATIN:
         known = ", ".join([*LATIN, VARIED])
         raise DataError(f"{letters}: no such letters; choose of {known}")
@@ -118,7 +119,7 @@ def choose_lettering(letters: str, rng: np.random.Generator) -> Lettering:
 
 
 def varied_lettering(rng: np.random.Generator) -> Lettering:
-    """Draws a lettering: strokes or one of two fonts, thin or wide, full or smaller, bent."""
+    """Draws a lettering: strokes or one of two fonts, thin or wide, small or full, bent, pale."""
     return Lettering(
         stroke=int(rng.integers(-3, 2)),
         width=float(rng.uniform(0.86, 1.0)),
@@ -126,6 +127,7 @@ def varied_lettering(rng: np.random.Generator) -> Lettering:
         latin=str(rng.choice([STROKES, NOTO, ROBOTO], p=[0.6, 0.2, 0.2])),
         bend=float(rng.uniform(0.0, 2.5)),
         seed=int(rng.integers(2**32)),
+        fade=max(float(rng.uniform(-0.4, 0.55)), 0.0),
     )
 
 

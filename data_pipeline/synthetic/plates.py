@@ -14,15 +14,16 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from data_pipeline.errors import DataError
-from data_pipeline.synthetic.lettering import Lettering, glyph
+from data_pipeline.synthetic.lettering import Lettering, glyph, plain_lettering
 from data_pipeline.synthetic.styles import PlateStyle
 from data_pipeline.synthetic.texts import matches
 
-PLAIN = Lettering()
-
 
 def draw_plate(
-    text: str, style: PlateStyle, pixels_per_mm: float = 1.0, lettering: Lettering = PLAIN
+    text: str,
+    style: PlateStyle,
+    pixels_per_mm: float = 1.0,
+    lettering: Lettering | None = None,
 ) -> np.ndarray:
     """Draws a plate.
 
@@ -30,17 +31,18 @@ def draw_plate(
       text: one character a box of the style.
       style: size, boxes, colours.
       pixels_per_mm: resolution; 1 gives 140 x 440 pixels for a blue plate.
-      lettering: how its characters are made.
+      lettering: how its characters are made; None: as the style says, fresh.
 
     Returns:
       uint8 RGBA [H, W, 4]; alpha is 0 outside the rounded corners.
 
     Raises:
-      DataError: the text is not one of the style.
+      DataError: the text is not one of the style, or there are no such letters.
     """
     if not matches(style, text):
         patterns = ", ".join(style.patterns)
         raise DataError(f"{text!r} is no {style.name} plate; its patterns are {patterns}")
+    lettering = lettering or plain_lettering(style.letters)
     ground, frame = _blank(style, pixels_per_mm)
     plate, height = ground.copy(), frame
     for colour, coverage in lettering.layers(text, style, height.shape, pixels_per_mm):

@@ -17,6 +17,8 @@ from data_pipeline.errors import DataError
 
 STYLE_DIRECTORY = Path(__file__).parent / "styles"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+# Kinds of letters and digits that a style may ask for; `lettering` draws them.
+LETTERS = ("noto", "roboto", "strokes")
 _SHAPES = ("disc", "ring", "rectangle", "text", "stars")
 
 
@@ -32,6 +34,7 @@ class PlateStyle:
       corner_radius: of the plate's outline.
       background: colours at the top and at the bottom edge, `#rrggbb`.
       foreground: colour of the characters.
+      letters: kind of the letters and digits, one of `LETTERS`.
       frame: `inset`, `width`, `colour` of the line along the edge, or None.
       boxes: (x, y, width, height) of each character, in reading order.
       patterns: text pattern -> frequency; see `data_pipeline.synthetic.texts`.
@@ -51,6 +54,7 @@ class PlateStyle:
     foreground: str
     boxes: tuple[tuple[float, float, float, float], ...]
     patterns: Mapping[str, float]
+    letters: str = "noto"
     corner_radius: float = 10.0
     frame: Mapping[str, Any] | None = None
     marks: tuple[Mapping[str, Any], ...] = ()
@@ -109,6 +113,8 @@ def _check(style: PlateStyle) -> None:
             raise ValueError(f"box {[x, y, w, h]} lies outside the plate of {width} x {height} mm")
     if not 0 <= style.relief <= 1 or not style.weight >= 0:
         raise ValueError("relief lies in 0..1, weight is at least 0")
+    if style.letters not in LETTERS:
+        raise ValueError(f"letters {style.letters!r} is none of {', '.join(LETTERS)}")
     if not style.patterns:
         raise ValueError("no patterns")
     for pattern, frequency in style.patterns.items():

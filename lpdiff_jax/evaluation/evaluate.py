@@ -261,7 +261,6 @@ class _Run:
             steps=self.options.steps,
             samples=self.options.samples,
             seed=self.options.seed,
-            look_again=self.judges.reader is not None,
         )
         self.seconds["restoring"] += time.perf_counter() - start
         return images | restored.rows(), restored

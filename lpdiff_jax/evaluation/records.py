@@ -126,10 +126,9 @@ def read_restored(
     if restored.slots is not None:
         found[rows.READING_HEAD] = [*read_slots(restored.slots, restored.charset)]
         if reader is not None:
-            looks = restored.slots if restored.looks is None else restored.looks
             found[rows.FUSED] = [
                 fusion.fuse(slots, restored.charset, readings)
-                for slots, readings in zip(looks, pictures, strict=True)
+                for slots, readings in zip(restored.slots, pictures, strict=True)
             ]
     return found
 

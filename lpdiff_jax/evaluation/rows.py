@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 
 from data_pipeline.images import resize
@@ -27,9 +26,6 @@ READING_HEAD = "reading head"
 FUSED = "reading head and pictures, fused"
 
 _FRAME = "frame "
-# Second looks of the reading head for the fused reading: (zoom, shift in widths). Chosen on 500
-# validation plates: FILL
-MOVES = ((1.05, 0.0), (0.95, 0.0), (1.0, -0.02), (1.0, 0.02))
 
 
 def frame_row(position: int) -> str:
@@ -128,15 +124,12 @@ class Restored:
       samples: uint8 [B, samples, H, W, 3].
       slots: the reading head's probabilities [B, S, C], if there is one.
       charset: the characters that it reads.
-      looks: `slots` in the mean over the frames as they are and as `MOVES` moves them; None: not
-        asked for.
     """
 
     psi: np.ndarray
     samples: np.ndarray
     slots: np.ndarray | None
     charset: str
-    looks: np.ndarray | None = None
 
     def rows(self) -> dict[str, Images]:
         """The rows psi and restored; the latter is the first sample."""
@@ -155,42 +148,17 @@ def restore_batch(
     steps: int | None = None,
     samples: int = 1,
     seed: int = 0,
-    look_again: bool = False,
 ) -> Restored:
     """Runs the model on a batch of frames of its own size; the results have `image_size`."""
-    estimate = _estimate(restorer, batch, batch["frames"])
+    frames = to_float(parallel.split_over_local_devices(batch["frames"]))
+    mask = parallel.split_over_local_devices(batch["frame_mask"])
+    estimate = restorer.estimate(frames, mask)
     psi = np.asarray(to_uint8(estimate.psi))
     restored = restorer.sample(estimate.guide, steps=steps, samples=samples, seed=seed)
     flat = np.asarray(to_uint8(restored)).reshape(-1, *psi.shape[1:])
     resized = _resize_all(flat, image_size).reshape(len(psi), samples, *image_size, 3)
     slots = None if estimate.slots is None else np.asarray(estimate.slots)
-    looks = None
-    if look_again and slots is not None:
-        moved = [_estimate(restorer, batch, _move(batch["frames"], *m)).slots for m in MOVES]
-        looks = np.mean([slots, *map(np.asarray, moved)], axis=0)
-    return Restored(_resize_all(psi, image_size), resized, slots, restorer.charset, looks)
-
-
-def _estimate(restorer: Restores, batch: Mapping[str, np.ndarray], frames: np.ndarray) -> Any:
-    return restorer.estimate(
-        to_float(parallel.split_over_local_devices(frames)),
-        parallel.split_over_local_devices(batch["frame_mask"]),
-    )
-
-
-def _move(frames: np.ndarray, zoom: float, shift: float) -> np.ndarray:
-    """Frames uint8 [B, N, H, W, 3], enlarged about the middle, then moved by a share of W."""
-    height, width = frames.shape[2:4]
-    middle = (width - 1) / 2, (height - 1) / 2
-    matrix = cv2.getRotationMatrix2D(middle, 0.0, zoom)
-    matrix[0, 2] += shift * width
-    flat = [
-        cv2.warpAffine(
-            frame, matrix, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE
-        )
-        for frame in frames.reshape(-1, *frames.shape[2:])
-    ]
-    return np.reshape(flat, frames.shape)
+    return Restored(_resize_all(psi, image_size), resized, slots, restorer.charset)
 
 
 def _resize_all(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:
