@@ -63,7 +63,7 @@ def make_columns(
     columns = {t: [resize(image, CELL) for image in images] for t, images in pictures.items()}
     if estimate.slots is not None:
         texts = [decode_text(codes) for codes in batch["text"]]
-        readings = read_slots(np.asarray(estimate.slots), restorer.charset)
+        readings = read_slots(np.asarray(estimate.slots), restorer.charset, restorer.slope)
         readable = restorer.model.readable
         pairs = list(zip(readings, texts, strict=True))
         columns["read from the frames"] = [

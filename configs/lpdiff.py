@@ -137,11 +137,12 @@ def get_model() -> ConfigDict:
                 "outer_skip": "mean",
             },
             # Fields of models/reading_head.py:ReadingHead, explained there (slots 0: no reading
-            # head), with the characters that it reads, its confidence's temperature, and the
-            # confidence from which on a plate is called readable (`lpdiff pack` fits both).
+            # head), with the characters that it reads, its confidence's temperature and slope, and
+            # that from which on a plate is called readable (`lpdiff pack` fits these).
             "reader": {
                 "charset": CHARSET,
                 "temperature": 1.0,
+                "slope": 1.0,
                 "readable": 0.95,
                 "slots": 8,
                 "features": 128,

@@ -58,6 +58,7 @@ class LPDiff:
       guide_frame: whether the denoiser is shown the mean of the frames, too.
       charset: the characters that it reads: of class 1, 2, ...
       temperature: what its logits are divided by, so that its confidence is right.
+      slope: of a plate's confidence in log-odds, likewise.
       readable: confidence from which on a plate is called readable.
     """
 
@@ -73,6 +74,7 @@ class LPDiff:
     guide_frame: bool = False
     charset: str = ""
     temperature: float = 1.0
+    slope: float = 1.0
     readable: float = 0.95
 
     def __post_init__(self) -> None:
@@ -232,8 +234,8 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
       config: `image_size`, `prediction`, `residual_scale`, `clip`, `dtype`, and the sections
         `condition`, `denoiser` (fields of the modules) and `schedule` (arguments of
         `make_schedule`, or `betas`, a list); `reader` too where there is a reading head: its
-        `charset`, `temperature`, `readable` and the module's fields; `sketch`, the fields of its
-        module; and `guide_frame`.
+        `charset`, `temperature`, `slope` (1 if not said), `readable` and the module's fields;
+        `sketch`, the fields of its module; and `guide_frame`.
 
     Raises:
       UserError: a field that is missing, unknown or out of range.
@@ -261,6 +263,7 @@ def _build_reader(config: Mapping[str, Any] | None, dtype: Any) -> dict[str, Any
     if not config or not config["slots"]:
         return {}
     use = {name: config[name] for name in ("charset", "temperature", "readable")}
+    use["slope"] = config.get("slope", 1.0)
     fields = {name: value for name, value in config.items() if name not in use}
     charset = use["charset"]
     if len(set(charset)) != len(charset) or not charset:

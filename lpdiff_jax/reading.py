@@ -75,7 +75,7 @@ def slot_labels(text: jax.Array, charset: str, slots: int) -> jax.Array:
     return jnp.where(readable, labels, UNKNOWN)
 
 
-def read_slots(probabilities: np.ndarray, charset: str) -> list[Reading]:
+def read_slots(probabilities: np.ndarray, charset: str, slope: float = 1.0) -> list[Reading]:
     """Spells the likeliest text of each plate.
 
     Empty slots are left out of the text; that they are empty counts for its confidence.
@@ -83,12 +83,15 @@ def read_slots(probabilities: np.ndarray, charset: str) -> list[Reading]:
     Args:
       probabilities: [B, S, C] of the slots' classes; class 0 is an empty slot.
       charset: the character of class 1, 2, ...
+      slope: of a plate's confidence in log-odds. Above 1: the characters of a plate are right, or
+        wrong, together more often than their product says.
     """
-    return [_spell(slots, charset) for slots in probabilities]
+    return [_spell(slots, charset, slope) for slots in probabilities]
 
 
-def _spell(slots: np.ndarray, charset: str) -> Reading:
+def _spell(slots: np.ndarray, charset: str, slope: float) -> Reading:
     classes, best = slots.argmax(-1), slots.max(-1)
     text = "".join(charset[k - 1] for k in classes if k)
-    confidence = float(np.prod(best)) if text else 0.0
+    right, wrong = np.prod(best) ** slope, (1 - np.prod(best)) ** slope
+    confidence = float(right / (right + wrong)) if text else 0.0
     return Reading(text, confidence, tuple(map(float, best[classes > 0])))

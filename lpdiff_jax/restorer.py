@@ -120,6 +120,11 @@ class Restorer:
         """The characters that the reading head reads; empty where there is none."""
         return self.model.charset
 
+    @property
+    def slope(self) -> float:
+        """Slope of the reading head's confidence in log-odds, see `reading.read_slots`."""
+        return self.model.slope
+
     def condition(self, frames: Any, mask: Any = None) -> jax.Array:
         """psi [B, H, W, 3], the first estimate, not clipped."""
         return self.estimate(frames, mask).psi
@@ -133,7 +138,7 @@ class Restorer:
         slots = self.estimate(frames, mask).slots
         if slots is None:
             raise UserError("this model has no reading head (config.model.reader)")
-        return read_slots(np.asarray(slots), self.charset)
+        return read_slots(np.asarray(slots), self.charset, self.slope)
 
     def estimate(self, frames: Any, mask: Any = None) -> Estimate:
         """psi, by the reading head the text's probabilities, and what the denoiser is given."""

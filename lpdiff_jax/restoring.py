@@ -139,7 +139,7 @@ def _restore_batch(
     psi, restored = np.asarray(to_uint8(estimate.psi)), np.asarray(to_uint8(plates))
     readings: list[Reading | None] = [None] * len(psi)
     if estimate.slots is not None:
-        readings = [*read_slots(np.asarray(estimate.slots), restorer.charset)]
+        readings = [*read_slots(np.asarray(estimate.slots), restorer.charset, restorer.slope)]
     return [
         _write(output, group, frames[i][mask[i]], psi[i], restored[i], readings[i], restorer)
         for i, (group, _) in enumerate(loaded)

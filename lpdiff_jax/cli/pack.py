@@ -71,7 +71,7 @@ def _as_float32(variables: "Variables") -> "Variables":
 
 
 def _calibrate(restorer: "Restorer", args: argparse.Namespace, max_frames: int) -> dict[str, float]:
-    """The reading head's temperature and threshold, fitted on the data given."""
+    """The reading head's temperature, slope and threshold, fitted on the data given."""
     import dataclasses
 
     from data_pipeline.sources import open_source

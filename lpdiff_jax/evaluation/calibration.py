@@ -1,5 +1,7 @@
 """Makes the reading head's confidence mean what it says, on plates that it has not learnt from."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,16 +26,19 @@ class Calibration:
 
     Attributes:
       temperature: what its logits are divided by (Guo et al., ICML 2017).
+      slope: of a plate's confidence in log-odds (Platt 1999), for its characters are right or wrong
+        together.
       readable: the lowest confidence from which on at least 97 % of the plates are read right; 1
         where there are too few of them to tell, so that no plate is called readable.
     """
 
     temperature: float
+    slope: float
     readable: float
 
 
 def calibrate(restorer: Restorer, source: Source, max_frames: int) -> Calibration:
-    """Fits both on labelled plates.
+    """Fits them on labelled plates, one after the other.
 
     Args:
       restorer: a model with a reading head.
@@ -49,12 +54,14 @@ def calibrate(restorer: Restorer, source: Source, max_frames: int) -> Calibratio
     if not texts:
         raise UserError("no plate of this data has a text (labels.json): nothing to calibrate on")
     logits = np.log(np.maximum(slots, 1e-30)) * restorer.model.temperature
-    candidates = np.geomspace(0.5, 4, 61)
-    costs = [_cost(_read(logits, t, restorer.charset), texts) for t in candidates]
-    temperature = float(candidates[np.argmin(costs)])
-    return Calibration(
-        temperature, readable_from(_read(logits, temperature, restorer.charset), texts)
-    )
+    read = functools.partial(_read, logits, charset=restorer.charset)
+    temperature = _cheapest(np.geomspace(0.5, 4, 61), lambda t: _cost(read(t), texts))
+    slope = _cheapest(np.geomspace(0.5, 2, 41), lambda k: _cost(read(temperature, k), texts))
+    return Calibration(temperature, slope, readable_from(read(temperature, slope), texts))
+
+
+def _cheapest(candidates: np.ndarray, cost: Callable[[float], float]) -> float:
+    return float(min(candidates, key=cost))
 
 
 def readable_from(readings: list[Reading], texts: list[str]) -> float:
@@ -83,9 +90,11 @@ def _read_all(restorer: Restorer, source: Source, max_frames: int) -> tuple[np.n
     return np.array(slots), texts
 
 
-def _read(logits: np.ndarray, temperature: float, charset: str) -> list[Reading]:
+def _read(
+    logits: np.ndarray, temperature: float, slope: float = 1.0, *, charset: str
+) -> list[Reading]:
     powers = np.exp((logits - logits.max(-1, keepdims=True)) / temperature)
-    return read_slots(powers / powers.sum(-1, keepdims=True), charset)
+    return read_slots(powers / powers.sum(-1, keepdims=True), charset, slope)
 
 
 def _cost(readings: list[Reading], texts: list[str]) -> float:

@@ -44,7 +44,11 @@ def _vote_position(voters: Sequence[Reading], position: int) -> tuple[str, float
 
 
 def fuse(
-    slots: np.ndarray, charset: str, readings: Sequence[Reading], weight: float = PICTURES_WEIGHT
+    slots: np.ndarray,
+    charset: str,
+    readings: Sequence[Reading],
+    weight: float = PICTURES_WEIGHT,
+    slope: float = 1.0,
 ) -> Reading:
     """The reading head's text with what a recogniser read off the pictures.
 
@@ -57,6 +61,7 @@ def fuse(
       charset: of class 1, 2, ...
       readings: of pictures of the plate: psi and restored samples.
       weight: of the pictures.
+      slope: of the confidence, see `reading.read_slots`.
     """
     (own,) = read_slots(slots[None], charset)
     logits = np.log(np.maximum(slots, 1e-9))
@@ -67,7 +72,7 @@ def fuse(
                 share = weight * reading.character_confidences[place] / len(readings)
                 logits[slot, charset.index(reading.text[place]) + 1] += share
     powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return read_slots(powers[None] / powers.sum(-1, keepdims=True), charset)[0]
+    return read_slots(powers[None] / powers.sum(-1, keepdims=True), charset, slope)[0]
 
 
 def read_product(reader: PosteriorReader, probabilities: np.ndarray) -> Reading:

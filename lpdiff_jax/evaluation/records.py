@@ -124,10 +124,10 @@ def read_restored(
             row = rows.voted_row(restored.samples.shape[1])
             found[row] = [fusion.vote(readings[1:]) for readings in pictures]
     if restored.slots is not None:
-        found[rows.READING_HEAD] = [*read_slots(restored.slots, restored.charset)]
+        found[rows.READING_HEAD] = [*read_slots(restored.slots, restored.charset, restored.slope)]
         if reader is not None:
             found[rows.FUSED] = [
-                fusion.fuse(slots, restored.charset, readings)
+                fusion.fuse(slots, restored.charset, readings, slope=restored.slope)
                 for slots, readings in zip(restored.slots, pictures, strict=True)
             ]
     return found

@@ -75,6 +75,8 @@ class Restores(Protocol):
 
     @property
     def charset(self) -> str: ...
+    @property
+    def slope(self) -> float: ...
 
     def estimate(self, frames: Any, mask: Any = None) -> Any:
         """`psi` [B, H, W, 3] of frames [B, N, H, W, 3], and `slots`, see `restorer.Estimate`."""
@@ -124,12 +126,14 @@ class Restored:
       samples: uint8 [B, samples, H, W, 3].
       slots: the reading head's probabilities [B, S, C], if there is one.
       charset: the characters that it reads.
+      slope: of its confidence, see `reading.read_slots`.
     """
 
     psi: np.ndarray
     samples: np.ndarray
     slots: np.ndarray | None
     charset: str
+    slope: float = 1.0
 
     def rows(self) -> dict[str, Images]:
         """The rows psi and restored; the latter is the first sample."""
@@ -158,7 +162,7 @@ def restore_batch(
     flat = np.asarray(to_uint8(restored)).reshape(-1, *psi.shape[1:])
     resized = _resize_all(flat, image_size).reshape(len(psi), samples, *image_size, 3)
     slots = None if estimate.slots is None else np.asarray(estimate.slots)
-    return Restored(_resize_all(psi, image_size), resized, slots, restorer.charset)
+    return Restored(_resize_all(psi, image_size), resized, slots, restorer.charset, restorer.slope)
 
 
 def _resize_all(images: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -47,6 +47,7 @@ class GreyRestorer:
     image_size: tuple[int, int] = SIZE
     level: float = -1.0
     charset: str = ""
+    slope: float = 1.0
 
     def estimate(self, frames, mask=None):
         return Estimate(frames[:, 0], None, frames[:, 0])

@@ -13,6 +13,7 @@ from lpdiff_jax.model import Estimate
 class FirstFrame:
     image_size = (24, 48)
     charset = ""
+    slope = 1.0
 
     def estimate(self, frames, mask=None):
         return Estimate(frames[:, 0], None, frames[:, 0])

@@ -8,7 +8,7 @@ import pytest
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.calibration import calibrate, readable_from
 from lpdiff_jax.model import Estimate
-from lpdiff_jax.reading import Reading
+from lpdiff_jax.reading import Reading, read_slots
 
 CHARSET = "0123456789"
 
@@ -62,3 +62,36 @@ def test_readable_is_where_enough_are_right():
     assert readable_from(right + wrong, ["A"] * 100) == pytest.approx(0.5, abs=0.1)
     assert readable_from(wrong, ["A"] * 40) == 1.0
     assert readable_from(right[:10], ["A"] * 10) == 1.0
+
+
+def test_slope_is_of_the_log_odds():
+    slots = np.zeros((2, 1, 3))
+    slots[0, 0, 1:], slots[1, 0, 1:] = (0.8, 0.2), (0.4, 0.6)
+    plain, steep = read_slots(slots, "AB"), read_slots(slots, "AB", slope=2.0)
+    odds = lambda reading: reading.confidence / (1 - reading.confidence)  # noqa: E731
+    for one, other in zip(plain, steep, strict=True):
+        assert other.text == one.text
+        assert odds(other) == pytest.approx(odds(one) ** 2)
+        assert other.character_confidences == one.character_confidences
+
+
+def test_slope_makes_up_for_characters_that_are_right_together():
+    """A plate's two characters are both right or both wrong, as often as one of them says."""
+    rng = np.random.default_rng(0)
+    share = rng.uniform(0.5, 1.0, 250)
+    right = rng.random(250) < share
+    slots = np.zeros((250, 2, 11))
+    slots[:, :, 1], slots[:, :, 2] = share[:, None], 1 - share[:, None]
+    model = Overconfident(slots[:, 0])
+    model.estimate = lambda frames, mask: Estimate(
+        None, slots[np.rint((frames[:, 0, 0, 0, 0] + 1) * 127.5).astype(int)], None
+    )
+    found = calibrate(model, plates(["00" if each else "11" for each in right]), max_frames=1)
+
+    def cost(temperature, slope):
+        powers = slots ** (1 / temperature)
+        readings = read_slots(powers / powers.sum(-1, keepdims=True), CHARSET, slope)
+        chance = np.array([reading.confidence for reading in readings])
+        return -np.log(np.where(right, chance, 1 - chance)).mean()
+
+    assert cost(found.temperature, found.slope) < cost(found.temperature, 1.0) < cost(1.0, 1.0)

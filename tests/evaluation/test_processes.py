@@ -78,6 +78,7 @@ def test_what_was_computed_before_a_crash_is_kept(tree, tmp_path, grey_reader):
     class Fails:
         image_size = (24, 48)
         charset = ""
+        slope = 1.0
 
         def __init__(self):
             self.calls = 0
