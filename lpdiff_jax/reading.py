@@ -92,6 +92,7 @@ def read_slots(probabilities: np.ndarray, charset: str, slope: float = 1.0) -> l
 def _spell(slots: np.ndarray, charset: str, slope: float) -> Reading:
     classes, best = slots.argmax(-1), slots.max(-1)
     text = "".join(charset[k - 1] for k in classes if k)
-    right, wrong = np.prod(best) ** slope, (1 - np.prod(best)) ** slope
-    confidence = float(right / (right + wrong)) if text else 0.0
-    return Reading(text, confidence, tuple(map(float, best[classes > 0])))
+    # Rounding may leave a probability a little above 1.
+    chance = min(float(np.prod(best)), 1.0) if text else 0.0
+    right, wrong = chance**slope, (1.0 - chance) ** slope
+    return Reading(text, right / (right + wrong), tuple(map(float, best[classes > 0])))
