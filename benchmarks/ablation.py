@@ -42,6 +42,10 @@ PSI_VARIANTS: dict[str, dict[str, Any]] = {
     },
     "no reading head": {"model.reader.slots": 0, "model.sketch.layers": 0},
     "reading head, five times the weight": {"psi.reading_weight": 1.0},
+    "psi half as wide, reading head by CTC": {
+        "model.condition.features": (16, 32, 48),
+        "model.reader.alignment": "ctc",
+    },
 }
 DIFFUSION_VARIANTS: dict[str, dict[str, Any]] = {
     PSI_ALONE: {"model.sketch.layers": 0},
@@ -53,6 +57,8 @@ DIFFUSION_VARIANTS: dict[str, dict[str, Any]] = {
         "model.schedule.zero_terminal_snr": False,
     },
     "min-SNR weighting": {"diffusion.weighting": "min_snr"},
+    "half the noise around psi": {"model.residual_scale": 0.15},
+    "a quarter of the noise around psi": {"model.residual_scale": 0.075},
     "denoiser at full resolution": {
         "model.denoiser.patch": 1,
         "model.denoiser.features": 16,

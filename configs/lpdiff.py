@@ -148,6 +148,7 @@ def get_model() -> ConfigDict:
                 "features": 128,
                 "layers": 2,
                 "heads": 8,
+                "alignment": "slots",
             },
             # Fields of models/sketch.py:Sketch, explained there: what psi lacks of the text that
             # the reading head reads, drawn for the denoiser (layers 0: it sees psi alone, as

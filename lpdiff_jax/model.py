@@ -15,7 +15,7 @@ from lpdiff_jax.errors import UserError, check_choice
 from lpdiff_jax.models.condition import ConditionNetwork
 from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
 from lpdiff_jax.models.layers import masked_mean
-from lpdiff_jax.models.reading_head import ReadingHead
+from lpdiff_jax.models.reading_head import ALIGNMENTS, ReadingHead
 from lpdiff_jax.models.sketch import Sketch
 from lpdiff_jax.models.unet import UNet
 
@@ -102,7 +102,7 @@ class LPDiff:
         if self.reader is not None:
             variables["reader"] = self.reader.init(key, features)
         if self.sketch is not None and "sketch" in networks:
-            slots = self.read_logits(variables, features)
+            slots = self.read(variables, features)
             variables["sketch"] = self.sketch.init(key, slots, image)
         if "denoiser" in networks:
             guide = self.guide(variables, image, features, frames)
@@ -122,7 +122,7 @@ class LPDiff:
         psi, features = self._estimate(variables, frames, mask)
         slots = None
         if self.reader is not None:
-            slots = jax.nn.softmax(self.read_logits(variables, features) / self.temperature)
+            slots = self.read(variables, features, self.temperature)
         return Estimate(psi, slots, self.guide(variables, psi, features, frames, mask))
 
     def guide(
@@ -148,7 +148,7 @@ class LPDiff:
         parts: list[Any] = [psi]
         if self.sketch is not None and "sketch" in variables:
             # Not divided by the temperature, which is fitted after training.
-            slots = jax.nn.softmax(self.read_logits(variables, features))
+            slots = self.read(variables, features)
             parts.append(self.sketch.apply(variables["sketch"], slots, psi))
         if self.guide_frame:
             real = jnp.ones(frames.shape[:2], bool) if mask is None else mask
@@ -160,8 +160,16 @@ class LPDiff:
         sketched = self.sketch is not None and "sketch" in variables
         return 3 * (1 + sketched + self.guide_frame)
 
+    def read(
+        self, variables: Variables, features: jax.Array, temperature: float = 1.0
+    ) -> jax.Array:
+        """The reading head's probabilities [B, slots, classes]."""
+        logits = self.read_logits(variables, features)
+        slots: jax.Array = self.reader.probabilities(logits / temperature)
+        return slots
+
     def read_logits(self, variables: Variables, features: jax.Array) -> jax.Array:
-        """The reading head's logits [B, slots, classes] from the condition network's features."""
+        """The reading head's logits from the condition network's features; see `ReadingHead`."""
         if self.reader is None:
             raise ValueError("this model has no reading head")
         logits: Any = self.reader.apply(variables["reader"], features)
@@ -268,6 +276,7 @@ def _build_reader(config: Mapping[str, Any] | None, dtype: Any) -> dict[str, Any
     charset = use["charset"]
     if len(set(charset)) != len(charset) or not charset:
         raise ValueError("reader.charset is empty or names a character twice")
+    check_choice("reader.alignment", fields.get("alignment", "slots"), ALIGNMENTS)
     head = ReadingHead(classes=len(charset) + 1, dtype=dtype, **fields)
     return {"reader": head, **use}
 

@@ -6,19 +6,23 @@ import jax.numpy as jnp
 
 from lpdiff_jax.models.layers import Dtype, windows
 
+ALIGNMENTS = ("slots", "ctc")
+
 
 class ReadingHead(nn.Module):
     """One character a slot; the slots stand in reading order, those behind a text's end are empty.
 
     Each column of the features becomes a token. A slot starts from the columns where its character
-    is to be expected, and then asks all columns, and the other slots, by attention.
+    is to be expected, and then asks all columns, and the other slots, by attention. Or the columns
+    ask each other, and name characters themselves (CTC, Graves et al. 2006).
 
     Attributes:
-      classes: of a slot; class 0 means that it is empty.
+      classes: of a slot or column; class 0 means that it is empty.
       slots: characters at most.
       features: width of tokens and slots.
       layers: of attention.
       heads: of each attention.
+      alignment: 'slots', or 'ctc': the columns name the characters.
     """
 
     classes: int
@@ -26,26 +30,40 @@ class ReadingHead(nn.Module):
     features: int = 128
     layers: int = 2
     heads: int = 8
+    alignment: str = "slots"
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
-        """Reads features [B, h, w, C]; returns logits [B, slots, classes], float32."""
+        """Reads features [B, h, w, C]; returns logits [B, slots, classes], float32.
+
+        With 'ctc' they are of the columns, [B, w, classes], and `probabilities` finds the slots.
+        """
         columns = self._columns(features)
-        width = columns.shape[1]
-        place = self.param("place", _expected, (self.slots, width), jnp.float32)
-        query = self.param(
-            "query", nn.initializers.normal(0.02), (self.slots, self.features), jnp.float32
-        )
+        slots = self._slots(columns) if self.alignment == "slots" else None
         signal = self.param(
-            "position", nn.initializers.normal(0.02), (width, self.features), jnp.float32
+            "position", nn.initializers.normal(0.02), columns.shape[1:], jnp.float32
         )
-        x = jax.nn.softmax(place).astype(self.dtype) @ columns + query.astype(self.dtype)
         memory = self._norm("memory_norm")(columns) + signal.astype(self.dtype)
+        x = memory if slots is None else slots
         for i in range(self.layers):
             x = self._layer(x, memory, f"layer_{i}")
         logits = nn.Dense(self.classes, dtype=jnp.float32, name="classes")
         return logits(self._norm("norm")(x).astype(jnp.float32))
+
+    def probabilities(self, logits: jax.Array) -> jax.Array:
+        """Of the slots' classes, [B, slots, classes], from the logits of `__call__`."""
+        likely = jax.nn.softmax(logits)
+        return collapse(likely, self.slots) if self.alignment == "ctc" else likely
+
+    def _slots(self, columns: jax.Array) -> jax.Array:
+        """What each slot begins with, [B, slots, features]."""
+        shape = (self.slots, columns.shape[1])
+        place = self.param("place", _expected, shape, jnp.float32)
+        query = self.param(
+            "query", nn.initializers.normal(0.02), (self.slots, self.features), jnp.float32
+        )
+        return jax.nn.softmax(place).astype(self.dtype) @ columns + query.astype(self.dtype)
 
     def _columns(self, features: jax.Array) -> jax.Array:
         """A token [B, w, features] of each column of features [B, h, w, C], told its neighbours."""
@@ -74,6 +92,26 @@ class ReadingHead(nn.Module):
         return nn.MultiHeadDotProductAttention(
             self.heads, dtype=self.dtype, force_fp32_for_softmax=True, name=name
         )
+
+
+def collapse(columns: jax.Array, slots: int) -> jax.Array:
+    """The best path of CTC: runs of columns that name the same character become its slot.
+
+    Args:
+      columns: [B, w, classes], probabilities.
+      slots: S; characters behind the last are left out.
+
+    Returns:
+      [B, S, classes]: of each run, its surest column; slots behind the last run are surely empty.
+    """
+    named, sure = columns.argmax(-1), columns.max(-1)
+    begins = (named != 0) & (named != jnp.pad(named, ((0, 0), (1, 0)))[:, :-1])
+    run = jnp.where(named != 0, begins.cumsum(1) - 1, -1)
+    member = run[:, None] == jnp.arange(slots)[:, None]  # [B, S, w]
+    surest = jnp.where(member, sure[:, None], -1.0).argmax(-1)
+    found = jnp.take_along_axis(columns, surest[..., None], axis=1)
+    empty = jax.nn.one_hot(0, columns.shape[-1], dtype=columns.dtype)
+    return jnp.where(member.any(-1, keepdims=True), found, empty)
 
 
 def _expected(key: jax.Array, shape: tuple[int, int], dtype: Dtype) -> jax.Array:

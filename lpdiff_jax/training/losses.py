@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from lpdiff_jax.models.reading_head import ReadingHead
+
 
 def psi_loss(
     psi: jax.Array, target: jax.Array, gradient_weight: float, shift: int = 0
@@ -46,18 +48,29 @@ def sketch_loss(drawing: jax.Array, residual: jax.Array) -> jax.Array:
     return jnp.square(drawing - residual).mean((1, 2, 3))
 
 
-def reading_loss(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """Cross-entropy of the reading head's slots, and what share it reads right: [B] each.
+def reading_loss(
+    head: ReadingHead, logits: jax.Array, labels: jax.Array
+) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """The reading head's loss a slot, and what share it reads right: [B] each.
+
+    Cross-entropy of the slots, or of all alignments of the columns (CTC).
 
     Args:
-      logits: [B, S, C].
+      head: whose logits they are.
+      logits: [B, S, C], of columns [B, w, C] with 'ctc'.
       labels: int32 [B, S]; plates that are not labelled, all slots negative, cost nothing.
     """
     labelled = (labels >= 0).all(1)
-    costs = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.maximum(labels, 0))
-    right = logits.argmax(-1) == labels
+    known = jnp.maximum(labels, 0)
+    if head.alignment == "ctc":
+        behind = (known == 0).astype(logits.dtype)
+        costs = optax.ctc_loss(logits, jnp.zeros(logits.shape[:2]), known, behind)
+        loss = costs / head.slots * labelled
+    else:
+        costs = optax.softmax_cross_entropy_with_integer_labels(logits, known)
+        loss = costs.mean(1) * labelled
+    right = head.probabilities(logits).argmax(-1) == labels
     watched = {"characters": right.mean(1), "plates": right.all(1).astype(jnp.float32)}
-    loss = costs.mean(1) * labelled
     return loss, {"reading_loss": loss} | watched
 
 

@@ -72,7 +72,7 @@ def supervise(
         return value, metrics
     logits = model.read_logits(variables, features)
     labels = slot_labels(batch["text"], model.charset, model.reader.slots)
-    reading, watched = reading_loss(logits, labels)
+    reading, watched = reading_loss(model.reader, logits, labels)
     return value + config.reading_weight * reading, metrics | watched
 
 
