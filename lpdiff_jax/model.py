@@ -165,15 +165,18 @@ class LPDiff:
     ) -> jax.Array:
         """The reading head's probabilities [B, slots, classes]."""
         logits = self.read_logits(variables, features)
-        slots: jax.Array = self.reader.probabilities(logits / temperature)
-        return slots
+        return self._head.probabilities(logits / temperature)
 
     def read_logits(self, variables: Variables, features: jax.Array) -> jax.Array:
         """The reading head's logits from the condition network's features; see `ReadingHead`."""
+        logits: Any = self._head.apply(variables["reader"], features)
+        return logits
+
+    @property
+    def _head(self) -> ReadingHead:
         if self.reader is None:
             raise ValueError("this model has no reading head")
-        logits: Any = self.reader.apply(variables["reader"], features)
-        return logits
+        return self.reader
 
     def _estimate(
         self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None

@@ -47,8 +47,10 @@ def make_batch(model: LPDiff, size: int = 8, seed: int = 0) -> dict:
     }
 
 
-def test_the_reading_head_learns_from_labelled_plates_alone():
-    config = tiny_config()
+@pytest.mark.parametrize("alignment", ["slots", "ctc"])
+def test_the_reading_head_learns_from_labelled_plates_alone(alignment):
+    # Twice as wide: CTC parts equal neighbours by a column.
+    config = tiny_config(**{"model.reader.alignment": alignment, "model.image_size": (8, 32)})
     model = build_model(config.model)
     stage = make_stage("psi", model, config)
     variables = init_variables(model, 0, networks=("condition",))
@@ -102,8 +104,9 @@ def test_the_diffusion_leaves_the_sketch_as_it_is(mode):
     assert set(stage.trained) == {"denoiser"} | expected
 
 
-def test_the_sketch_learns_psis_residual_alone():
-    config = tiny_config(**{"model.sketch.layers": 1})
+@pytest.mark.parametrize("alignment", ["slots", "ctc"])
+def test_the_sketch_learns_psis_residual_alone(alignment):
+    config = tiny_config(**{"model.sketch.layers": 1, "model.reader.alignment": alignment})
     model = build_model(config.model)
     stage = make_stage("sketch", model, config)
     variables = init_variables(model, 0, networks=stage.networks)
@@ -125,6 +128,21 @@ def test_the_sketch_learns_psis_residual_alone():
     np.testing.assert_allclose(
         value.mean(), np.square(residual).mean() - residual.mean() ** 2, rtol=1e-4
     )
+
+
+@pytest.mark.parametrize("alignment", ["slots", "ctc"])
+def test_an_estimate_has_a_distribution_a_slot(alignment):
+    config = tiny_config(**{"model.reader.alignment": alignment})
+    model = build_model(config.model)
+    variables = init_variables(model, 0, networks=("condition", "reader"))
+    slots = model.estimate(variables, to_float(make_batch(model, 2)["frames"])).slots
+    assert slots.shape == (2, 8, len(model.charset) + 1)
+    np.testing.assert_allclose(slots.sum(-1), 1, rtol=1e-5)
+
+
+def test_an_unknown_alignment_is_the_users_mistake():
+    with pytest.raises(UserError, match=r"reader\.alignment is 'words'; allowed: 'slots', 'ctc'"):
+        build_model(tiny_config(**{"model.reader.alignment": "words"}).model)
 
 
 def test_a_stage_sketch_needs_a_sketch():
