@@ -8,7 +8,8 @@ psi trains its stage psi for as many floating-point operations as the base's; a 
 follows goes on from the base's psi and sketch, its diffusion at the base's arithmetic.
 Operations are counted on the lowered step. Same examples, same order, as far as the steps go. What
 is done already is not done again, so a run that was stopped goes on. Prints a table, and writes it
-as JSON. How much noise to begin with needs no training of its own: `benchmarks/steps.py --start`.
+as JSON. To begin with less of the trained noise needs no training of its own:
+`benchmarks/steps.py --start`.
 """
 
 import argparse
