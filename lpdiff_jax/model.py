@@ -82,6 +82,13 @@ class LPDiff:
         check_choice("clip", self.clip, ("image", "residual"))
         if self.sketch is not None and self.reader is None:
             raise ValueError("sketch.layers needs a reading head: what a sketch draws is its text")
+        if self.reader is not None and self.reader.alignment == "ctc":
+            columns = self.image_size[1] // self.condition.patch
+            if columns < 2 * self.reader.slots - 1:  # of equal neighbours each is parted by one
+                raise ValueError(
+                    f"reader.alignment 'ctc' needs {2 * self.reader.slots - 1} columns for "
+                    f"{self.reader.slots} slots; image_size gives {columns}"
+                )
 
     def with_dtype(self, dtype: str) -> "LPDiff":
         """The same model, computing in another precision."""

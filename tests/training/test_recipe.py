@@ -47,10 +47,15 @@ def make_batch(model: LPDiff, size: int = 8, seed: int = 0) -> dict:
     }
 
 
+def reading_config(alignment: str, **changes):
+    """Twice as wide as the tiny one: CTC parts equal neighbours by a column."""
+    wide = {"model.reader.alignment": alignment, "model.image_size": (8, 32)}
+    return tiny_config(**wide, **changes)
+
+
 @pytest.mark.parametrize("alignment", ["slots", "ctc"])
 def test_the_reading_head_learns_from_labelled_plates_alone(alignment):
-    # Twice as wide: CTC parts equal neighbours by a column.
-    config = tiny_config(**{"model.reader.alignment": alignment, "model.image_size": (8, 32)})
+    config = reading_config(alignment)
     model = build_model(config.model)
     stage = make_stage("psi", model, config)
     variables = init_variables(model, 0, networks=("condition",))
@@ -106,7 +111,7 @@ def test_the_diffusion_leaves_the_sketch_as_it_is(mode):
 
 @pytest.mark.parametrize("alignment", ["slots", "ctc"])
 def test_the_sketch_learns_psis_residual_alone(alignment):
-    config = tiny_config(**{"model.sketch.layers": 1, "model.reader.alignment": alignment})
+    config = reading_config(alignment, **{"model.sketch.layers": 1})
     model = build_model(config.model)
     stage = make_stage("sketch", model, config)
     variables = init_variables(model, 0, networks=stage.networks)
@@ -132,7 +137,7 @@ def test_the_sketch_learns_psis_residual_alone(alignment):
 
 @pytest.mark.parametrize("alignment", ["slots", "ctc"])
 def test_an_estimate_has_a_distribution_a_slot(alignment):
-    config = tiny_config(**{"model.reader.alignment": alignment})
+    config = reading_config(alignment)
     model = build_model(config.model)
     variables = init_variables(model, 0, networks=("condition", "reader"))
     slots = model.estimate(variables, to_float(make_batch(model, 2)["frames"])).slots
@@ -143,6 +148,11 @@ def test_an_estimate_has_a_distribution_a_slot(alignment):
 def test_an_unknown_alignment_is_the_users_mistake():
     with pytest.raises(UserError, match=r"reader\.alignment is 'words'; allowed: 'slots', 'ctc'"):
         build_model(tiny_config(**{"model.reader.alignment": "words"}).model)
+
+
+def test_ctc_needs_columns_enough():
+    with pytest.raises(UserError, match="needs 15 columns for 8 slots; image_size gives 8"):
+        build_model(tiny_config(**{"model.reader.alignment": "ctc"}).model)
 
 
 def test_a_stage_sketch_needs_a_sketch():
