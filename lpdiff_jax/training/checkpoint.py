@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ class Checkpointer:
             self._manager.wait_until_finished()  # for the save before, whose room is taken then
             free, size = space(self._directory, state)
             if free < size:
-                raise OSError(f"{free / 1e6:.1f} MB are free, and it takes {size / 1e6:.1f} MB")
+                raise OSError(f"it takes {size / 1e6:.1f} MB")
             args = ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
                 record=ocp.args.JsonSave(content | {"sha256": _json_digest(content)}),
@@ -161,7 +162,8 @@ class Checkpointer:
         except (OSError, ValueError, RuntimeError) as error:
             whole = ", ".join(map(str, saved_steps(self._directory))) or "none"
             raise UserError(
-                f"{self._directory}: a checkpoint could not be written ({_first_line(error)}); "
+                f"{self._directory}: a checkpoint could not be written ({_first_line(error)}; "
+                f"{_free_space(self._directory)}); "
                 f"steps that are saved whole: {whole}. Make room or mend the directory; the same "
                 "command then goes on from the newest of them"
             ) from error
@@ -227,6 +229,14 @@ def _first_line(error: Exception) -> str:
     if len(line) > 300:
         line = f"{line[:100]} ... {line[-200:]}"
     return f"{type(error).__name__}: {line}"
+
+
+def _free_space(directory: Path) -> str:
+    """The room that is left; not every library says in its errors that there is none."""
+    try:
+        return f"{shutil.disk_usage(directory).free / 1e6:.1f} MB are free"
+    except OSError as error:
+        return f"its disk cannot be asked for free room: {error}"
 
 
 def set_aside(directory: Path, step: int) -> Path:

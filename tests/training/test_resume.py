@@ -331,7 +331,7 @@ def test_too_little_room_is_told_before_a_save(small, plates, tmp_path, monkeypa
         return real(path)._replace(free=next(free, 100))
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
-    told = r"could not be written \(OSError: 0.0 MB are free, .*saved whole: 2. Make room"
+    told = r"\(OSError: it takes 0.0 MB; 0.0 MB are free\).*saved whole: 2. Make room"
     with pytest.raises(UserError, match=told):
         loop.train(config, tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", real)
