@@ -8,10 +8,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
-from lpdiff_jax import entry
+from lpdiff_jax.cli import scripts
 
-entry.define_flags()
-entry.define_process_flags()
+scripts.define_flags()
+scripts.define_process_flags()
 _DATA = flags.DEFINE_string("data", None, "MDLP tree or shards; default: the run's own.")
 _MODEL = flags.DEFINE_string(
     "model", None, "Default: WORKDIR; or a model directory, a ..._gen.pth, or none (no model)."
@@ -38,9 +38,9 @@ _WEIGHTS = flags.DEFINE_string("weights_dir", None, "Where `lpdiff fetch-weights
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Evaluates and prints the table."""
-    entry.join_processes()
-    from lpdiff_jax.evaluation.compare import Folder
+    scripts.join_processes()
     from lpdiff_jax.evaluation.judges import choose_judges
+    from lpdiff_jax.evaluation.other_methods import Folder
     from lpdiff_jax.evaluation.run import evaluate_run
 
     chosen = {"limit": _LIMIT.value, "samples": _SAMPLES.value, "steps": _STEPS.value}
@@ -62,4 +62,4 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    entry.run(main)
+    scripts.run(main)

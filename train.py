@@ -8,15 +8,16 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from lpdiff_jax import entry
+from lpdiff_jax.cli import scripts
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Trains, then evaluates."""
-    entry.join_processes()
+    scripts.join_processes()
     from lpdiff_jax.evaluation.run import evaluate_run
+    from lpdiff_jax.parallel.devices import use_cores
+    from lpdiff_jax.parallel.processes import is_main
     from lpdiff_jax.training.loop import train
-    from lpdiff_jax.training.parallel import is_main, use_cores
 
     sections = [config[name] for name in config.stages if name in config]
     use_cores(section.batch_size // max(section.accumulate, 1) for section in sections)
@@ -26,6 +27,6 @@ def main(config: ConfigDict, workdir: Path) -> None:
 
 
 if __name__ == "__main__":
-    entry.define_flags()
-    entry.define_process_flags()
-    entry.run(main)
+    scripts.define_flags()
+    scripts.define_process_flags()
+    scripts.run(main)

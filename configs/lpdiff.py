@@ -11,7 +11,7 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from data_pipeline.augment import AugmentConfig
-from lpdiff_jax.reading import CHARSET
+from lpdiff_jax.plate_text import CHARSET
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ Users report that it does not learn (6.4 dB, flat, in a published curve).
 from ml_collections import ConfigDict
 
 from configs import lpdiff
-from lpdiff_jax.released import released_model
+from lpdiff_jax.methods.lpdiff.released import released_model
 
 
 def get_config() -> ConfigDict:

@@ -18,8 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.model import build_model
-from lpdiff_jax.restorer import Restorer
+from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.restoring.restorer import Restorer
 
 FRAMES = 3
 

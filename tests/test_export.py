@@ -12,12 +12,12 @@ import pytest
 from lpdiff_jax.cli import main
 from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.export import TOLERANCE, export_model, exported_functions, number_of_draws
-from lpdiff_jax.model import build_model
-from lpdiff_jax.model_directory import save_model
-from lpdiff_jax.onnx_conversion import to_onnx
-from lpdiff_jax.released import released_model
-from lpdiff_jax.restorer import Restorer
+from lpdiff_jax.export.functions import TOLERANCE, export_model, exported_functions, number_of_draws
+from lpdiff_jax.export.onnx_conversion import to_onnx
+from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods.lpdiff.released import released_model
+from lpdiff_jax.restoring.restorer import Restorer
+from lpdiff_jax.storage.model_directory import save_model
 
 SIZE = (8, 16)
 CONFIG = {

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.inputs import find_groups, load_frames, stack_frames
+from lpdiff_jax.restoring.inputs import find_groups, load_frames, stack_frames
 
 
 def picture(path, grey=128, size=(20, 43)):

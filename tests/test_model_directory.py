@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.model_directory import is_model_directory, load_model, save_model
+from lpdiff_jax.storage.model_directory import is_model_directory, load_model, save_model
 
 CONFIG = {"model": {"betas": [1e-6, 0.1 + 0.2], "name": "紧凑"}}
 VARIABLES = {

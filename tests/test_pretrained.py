@@ -9,10 +9,10 @@ import pytest
 from data_pipeline.images import resize
 from data_pipeline.synthetic.groups import render_group
 from lpdiff_jax import cli
-from lpdiff_jax.evaluation.reading import normalised_edit_distance
+from lpdiff_jax.evaluation.reading.readers import normalised_edit_distance
 from lpdiff_jax.images import to_float
-from lpdiff_jax.restorer import PACKAGED, Restorer
-from lpdiff_jax.sheets import write_image
+from lpdiff_jax.restoring.restorer import PACKAGED, Restorer
+from lpdiff_jax.restoring.sheets import write_image
 
 
 @pytest.fixture(scope="module")

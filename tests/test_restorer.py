@@ -9,9 +9,9 @@ import pytest
 
 from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.model import build_model
-from lpdiff_jax.model_directory import save_model
-from lpdiff_jax.restorer import Restorer, batch_parts
+from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.restoring.restorer import Restorer, batch_parts
+from lpdiff_jax.storage.model_directory import save_model
 
 SIZE = (8, 16)
 CONFIG = {

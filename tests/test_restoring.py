@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lpdiff_jax import cli
-from lpdiff_jax.model import build_model
-from lpdiff_jax.model_directory import load_model, save_model
+from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.storage.model_directory import load_model, save_model
 
 SIZE = (16, 32)
 

@@ -24,8 +24,8 @@ def run(args: argparse.Namespace) -> None:
     import dataclasses
 
     from lpdiff_jax.errors import UserError
-    from lpdiff_jax.export import FORMATS, export_model, exported_functions
-    from lpdiff_jax.restorer import Restorer
+    from lpdiff_jax.export.functions import FORMATS, export_model, exported_functions
+    from lpdiff_jax.restoring.restorer import Restorer
 
     if args.frames < 1:
         raise UserError(f"--frames is at least 1, not {args.frames}")

@@ -18,16 +18,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads the model and writes the file."""
-    from lpdiff_jax.model import build_model
-    from lpdiff_jax.model_directory import is_model_directory, load_model
+    from lpdiff_jax.methods.lpdiff.model import build_model
     from lpdiff_jax.pytorch.checkpoint import write_checkpoint
+    from lpdiff_jax.storage.model_directory import is_model_directory, load_model
 
     if is_model_directory(args.model):
         stored = load_model(args.model)
         model, variables = build_model(stored.config["model"]), stored.variables
         write_checkpoint(args.output, model, variables, stored.extra)
     else:
-        from lpdiff_jax.training.checkpoint import load_for_inference
+        from lpdiff_jax.storage.checkpoint import load_for_inference
 
         _, model, variables = load_for_inference(Path(args.model))
         write_checkpoint(args.output, model, variables)

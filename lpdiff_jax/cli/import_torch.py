@@ -39,8 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads the checkpoint, writes the folder and says what was found."""
-    from lpdiff_jax.model_directory import save_model
     from lpdiff_jax.pytorch.checkpoint import read_checkpoint
+    from lpdiff_jax.storage.model_directory import save_model
 
     checkpoint = read_checkpoint(
         args.checkpoint,

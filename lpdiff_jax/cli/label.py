@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Adds to ROOT/labels.json, and writes what was left out to ROOT/labels_left_out.json."""
     from data_pipeline.sources import list_splits, open_source
-    from lpdiff_jax.evaluation import labelling
-    from lpdiff_jax.evaluation.ctc_reader import load_reader
+    from lpdiff_jax.evaluation.reading import labelling
+    from lpdiff_jax.evaluation.reading.ctc_reader import load_reader
 
     reader = load_reader(args.weights_dir)
     labels: list[labelling.Label] = []

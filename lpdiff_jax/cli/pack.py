@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from lpdiff_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from lpdiff_jax.model import Variables
-    from lpdiff_jax.restorer import Restorer
+    from lpdiff_jax.methods.lpdiff.model import Variables
+    from lpdiff_jax.restoring.restorer import Restorer
 
 HELP = "write a trained model as a model directory: 16-bit weights, calibrated, with checksums"
 DTYPES = ("float16", "bfloat16", "float32")
@@ -39,9 +39,9 @@ def run(args: argparse.Namespace) -> None:
     import jax
     import numpy as np
 
-    from lpdiff_jax.model_directory import WEIGHTS, save_model
-    from lpdiff_jax.restorer import Restorer, make_sampler
-    from lpdiff_jax.training.checkpoint import load_for_inference
+    from lpdiff_jax.restoring.restorer import Restorer, make_sampler
+    from lpdiff_jax.storage.checkpoint import load_for_inference
+    from lpdiff_jax.storage.model_directory import WEIGHTS, save_model
 
     if not Path(args.model).is_dir():
         raise UserError(f"{args.model}: no such work directory")
@@ -75,7 +75,7 @@ def _calibrate(restorer: "Restorer", args: argparse.Namespace, max_frames: int) 
     import dataclasses
 
     from data_pipeline.sources import open_source
-    from lpdiff_jax.evaluation.calibration import calibrate
+    from lpdiff_jax.evaluation.reading.calibration import calibrate
 
     source = open_source(args.calibrate, args.split)
     found = dataclasses.asdict(calibrate(restorer, source, max_frames))

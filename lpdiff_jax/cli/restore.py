@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Restores every group; returns 2 when some could not be, after the others are done."""
     from lpdiff_jax.compilation import enable_compilation_cache
-    from lpdiff_jax.restorer import Restorer
-    from lpdiff_jax.restoring import Options, restore_files
+    from lpdiff_jax.restoring.files import Options, restore_files
+    from lpdiff_jax.restoring.restorer import Restorer
 
     enable_compilation_cache()
     options = Options(

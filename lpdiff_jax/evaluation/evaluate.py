@@ -13,19 +13,14 @@ from data_pipeline.example import Example, Source
 from data_pipeline.images import decode_image
 from data_pipeline.pipeline import decode_text, eval_batches
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation import (
-    distribution,
-    parts,
-    reading_analysis,
-    records,
-    report,
-    rows,
-    summary,
-)
-from lpdiff_jax.evaluation.compare import Folder
+from lpdiff_jax.evaluation import partial_results, rows, scoring
 from lpdiff_jax.evaluation.judges import Judges
-from lpdiff_jax.sheets import write_image
-from lpdiff_jax.training import parallel
+from lpdiff_jax.evaluation.metrics import distribution
+from lpdiff_jax.evaluation.other_methods import Folder
+from lpdiff_jax.evaluation.reading import analysis
+from lpdiff_jax.evaluation.report import summary, write
+from lpdiff_jax.parallel import processes
+from lpdiff_jax.restoring.sheets import write_image
 
 PUBLISHED_SIZE = (112, 224)
 Batch = Mapping[str, np.ndarray]
@@ -75,7 +70,7 @@ def evaluate(
     notes: Sequence[str] = (),
     problems: Sequence[str] = (),
     together: bool = False,
-) -> report.Report:
+) -> write.Report:
     """Judges a model's plates, and the rows that need no model, against the ground truth.
 
     Args:
@@ -106,21 +101,21 @@ def evaluate(
         run.judge(batch, model_batch, usable)
     run.part.close()
     run.wait_for_all("parts of the evaluation")
-    done, features = parts.gather(run.parts_dir)
-    result: report.Report = {
+    done, features = partial_results.gather(run.parts_dir)
+    result: write.Report = {
         "image_size": list(run.options.image_size),
         "plates": len(done),
         "labelled": sum(bool(record["text"]) for record in done),
         "rows": summary.summarise(done, features),
         "sweep": summary.summarise_sweep(done),
-        "reading": reading_analysis.summarise_reading(done),
+        "reading": analysis.summarise_reading(done),
         "seconds": run.seconds,
         "notes": [*notes, *run.judges.missing, *_notes(done, run.judges)],
         "problems": [*problems, *faults, *(p for record in done for p in record["problems"])],
     }
     run.wait_for_all("reading of the parts")
     if run.process == 0:
-        report.write_report(result, done, source, run.output_dir, run.options.max_frames)
+        write.write_report(result, done, source, run.output_dir, run.options.max_frames)
         shutil.rmtree(run.parts_dir)
     return result
 
@@ -159,7 +154,7 @@ def _check_example(example: Example) -> None:
         decode_image(frame, f"group {example.name!r}, frame {number}")
 
 
-def _notes(done: list[parts.Record], judges: Judges) -> list[str]:
+def _notes(done: list[partial_results.Record], judges: Judges) -> list[str]:
     notes = []
     unlabelled = sum(not record["text"] for record in done)
     if judges.reader is not None and unlabelled:
@@ -185,20 +180,20 @@ class _Run:
 
     def __post_init__(self) -> None:
         self.parts_dir = self.output_dir / "parts"
-        self.process = parallel.process_index() if self.together else 0
-        self.processes = parallel.process_count() if self.together else 1
-        self.part = parts.Part(self.parts_dir, self.process)
+        self.process = processes.process_index() if self.together else 0
+        self.processes = processes.process_count() if self.together else 1
+        self.part = partial_results.Part(self.parts_dir, self.process)
 
     def prepare(self) -> None:
         """Makes the folder of the parts, empty."""
         if self.process == 0:
-            parts.clear(self.parts_dir)
+            partial_results.clear(self.parts_dir)
         self.wait_for_all("folders of the evaluation")
 
     def wait_for_all(self, where: str) -> None:
         """Returns when every process that takes part is there."""
         if self.together:
-            parallel.wait_for_all(where)
+            processes.wait_for_all(where)
 
     def batches(self, source: Source) -> Iterator[tuple[Batch, Batch]]:
         """This process's batches at the judged size, each with the same at the model's size."""
@@ -270,16 +265,16 @@ class _Run:
         images: Mapping[str, rows.Images],
         restored: rows.Restored | None,
         texts: Sequence[str],
-    ) -> list[dict[str, records.Scores]]:
+    ) -> list[dict[str, scoring.Scores]]:
         """The scores of each plate, by row."""
         start = time.perf_counter()
-        scores = records.score_batch(images, restored, texts, self.judges)
+        scores = scoring.score_batch(images, restored, texts, self.judges)
         self.seconds["judging"] += time.perf_counter() - start
         return scores
 
     def sweep(
         self, batch: Batch, model_batch: Batch, texts: Sequence[str]
-    ) -> dict[int, list[dict[str, records.Scores]]]:
+    ) -> dict[int, list[dict[str, scoring.Scores]]]:
         """{number of frames: scores of each plate}; nothing for a plate that has fewer frames."""
         swept = {}
         for count in self.options.sweep:

@@ -8,11 +8,11 @@ from typing import TypeVar
 import numpy as np
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.ctc_reader import load_onnx_reader, load_reader
-from lpdiff_jax.evaluation.image_metrics import psnr, ssim
-from lpdiff_jax.evaluation.inception import load_inception
-from lpdiff_jax.evaluation.lpips import load_lpips
-from lpdiff_jax.evaluation.reading import Reader
+from lpdiff_jax.evaluation.metrics.image_metrics import psnr, ssim
+from lpdiff_jax.evaluation.metrics.inception import load_inception
+from lpdiff_jax.evaluation.metrics.lpips import load_lpips
+from lpdiff_jax.evaluation.reading.ctc_reader import load_onnx_reader, load_reader
+from lpdiff_jax.evaluation.reading.readers import Reader
 
 # (images, targets), uint8 [B, H, W, 3] each -> one figure an image [B].
 Figure = Callable[[np.ndarray, np.ndarray], np.ndarray]

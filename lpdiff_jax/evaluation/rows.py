@@ -13,7 +13,7 @@ import numpy as np
 
 from data_pipeline.images import resize
 from lpdiff_jax.images import to_float, to_uint8
-from lpdiff_jax.training import parallel
+from lpdiff_jax.parallel import devices
 
 GROUND_TRUTH = "ground truth"
 BEST_FRAME = "best frame"
@@ -154,8 +154,8 @@ def restore_batch(
     seed: int = 0,
 ) -> Restored:
     """Runs the model on a batch of frames of its own size; the results have `image_size`."""
-    frames = to_float(parallel.split_over_local_devices(batch["frames"]))
-    mask = parallel.split_over_local_devices(batch["frame_mask"])
+    frames = to_float(devices.split_over_local_devices(batch["frames"]))
+    mask = devices.split_over_local_devices(batch["frame_mask"])
     estimate = restorer.estimate(frames, mask)
     psi = np.asarray(to_uint8(estimate.psi))
     restored = restorer.sample(estimate.guide, steps=steps, samples=samples, seed=seed)

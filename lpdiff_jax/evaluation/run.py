@@ -9,9 +9,9 @@ from data_pipeline.sources import open_source
 from lpdiff_jax.evaluation.data_checks import group_problems, seen_in_training
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
 from lpdiff_jax.evaluation.judges import READER, Judges, load_judges
-from lpdiff_jax.evaluation.tables import Report, format_table
-from lpdiff_jax.restorer import Restorer
-from lpdiff_jax.training import parallel
+from lpdiff_jax.evaluation.report.tables import Report, format_table
+from lpdiff_jax.parallel import processes
+from lpdiff_jax.restoring.restorer import Restorer
 
 NO_MODEL = "none"
 
@@ -59,7 +59,7 @@ def evaluate_run(
         problems=group_problems(root, split),
         together=together,
     )
-    if not together or parallel.is_main():
+    if not together or processes.is_main():
         print(format_table(report))
         if config.get("note"):
             print(f"note: {config.note}")

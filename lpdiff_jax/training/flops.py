@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from data_pipeline.example import TEXT_BYTES
-from lpdiff_jax.model import LPDiff
+from lpdiff_jax.methods.base import Stage
+from lpdiff_jax.methods.lpdiff.model import LPDiff
 from lpdiff_jax.training.optimizer import make_optimizer
-from lpdiff_jax.training.stage import Stage
 from lpdiff_jax.training.state import abstract_state
 from lpdiff_jax.training.step import make_train_step
 

@@ -14,13 +14,14 @@ from ml_collections import ConfigDict
 from data_pipeline.augment import AugmentConfig
 from data_pipeline.pipeline import train_dataset
 from data_pipeline.sources import Source
-from lpdiff_jax.config import differences
 from lpdiff_jax.errors import Preempted, UserError
-from lpdiff_jax.model import LPDiff, Variables, build_model
-from lpdiff_jax.restorer import Restorer
-from lpdiff_jax.training import parallel as par
-from lpdiff_jax.training import workdir as wd
-from lpdiff_jax.training.checkpoint import (
+from lpdiff_jax.methods.base import Stage
+from lpdiff_jax.methods.lpdiff.model import LPDiff, Variables, build_model
+from lpdiff_jax.methods.lpdiff.stages import make_stage
+from lpdiff_jax.parallel import devices, processes
+from lpdiff_jax.restoring.restorer import Restorer
+from lpdiff_jax.storage import workdir as wd
+from lpdiff_jax.storage.checkpoint import (
     Best,
     Checkpointer,
     Record,
@@ -30,13 +31,12 @@ from lpdiff_jax.training.checkpoint import (
     set_aside,
     stage_directory,
 )
+from lpdiff_jax.storage.config import differences
 from lpdiff_jax.training.data import open_sources
 from lpdiff_jax.training.flops import flops_per_example
 from lpdiff_jax.training.optimizer import learning_rate, make_optimizer
 from lpdiff_jax.training.profiling import Profiler
 from lpdiff_jax.training.progress import NotFinite, Progress
-from lpdiff_jax.training.stage import Stage
-from lpdiff_jax.training.stages import make_stage
 from lpdiff_jax.training.state import (
     TrainState,
     abstract_state,
@@ -57,11 +57,11 @@ class Run:
     config: ConfigDict
     workdir: Path
     model: LPDiff
-    parallel: par.Parallel
+    parallel: devices.Parallel
     train_source: Source
     val_source: Source
     writer: Writer
-    stop: par.StopRequest
+    stop: devices.StopRequest
 
 
 def train(config: ConfigDict, workdir: Path) -> Variables:
@@ -83,24 +83,24 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
     stages = [make_stage(name, model, config) for name in config.stages]
     _check(config)
     with contextlib.ExitStack() as stack:
-        with par.together():
-            if par.is_main():
+        with processes.together():
+            if processes.is_main():
                 stack.enter_context(wd.claim(workdir))
             wd.check_same_run(config, workdir)
-        parallel = par.Parallel(config.parallel)
-        with par.together():
-            if par.is_main():
+        parallel = devices.Parallel(config.parallel)
+        with processes.together():
+            if processes.is_main():
                 open_sources(config.data, workdir)  # draws a synthetic set that is not there yet
                 wd.write_config(config, workdir)
-        with par.together():
+        with processes.together():
             sources = open_sources(config.data, workdir)
             variables = initial_networks(config.init, model) if config.init else {}
             _check_sketch(config, stages, variables)
-        writer = make_writer(workdir / "logs" if par.is_main() else None)
+        writer = make_writer(workdir / "logs" if processes.is_main() else None)
         stack.enter_context(closing(writer))
-        stop = stack.enter_context(par.StopRequest())
+        stop = stack.enter_context(devices.StopRequest())
         run = Run(config, workdir, model, parallel, *sources, writer, stop)
-        par.tell(f"training on {par.describe()}")
+        processes.tell(f"training on {devices.describe()}")
         for stage in _unfinished(stages, workdir):
             variables = variables | train_stage(run, stage, variables)
         return variables
@@ -116,7 +116,7 @@ def initial_networks(source: str, model: LPDiff) -> Variables:
     expected = jax.eval_shape(model.init, jax.random.key(0))
     for name, network in variables.items():
         if name not in expected:
-            par.tell(f"config.init = {source}: its network {name!r} is not used")
+            processes.tell(f"config.init = {source}: its network {name!r} is not used")
         elif jax.tree.map(jnp.shape, network) != jax.tree.map(jnp.shape, expected[name]):
             raise UserError(
                 f"config.init = {source}: its network {name!r} is not the one that config.model "
@@ -131,7 +131,9 @@ def _check(config: ConfigDict) -> None:
         raise UserError("config.stages is empty; name psi, diffusion, joint or others")
     for name in config.stages:
         section = config[name]
-        par.check_batch_size(f"config.{name}.batch_size", section.batch_size, section.accumulate)
+        devices.check_batch_size(
+            f"config.{name}.batch_size", section.batch_size, section.accumulate
+        )
         if section.steps < 1:
             raise UserError(f"config.{name}.steps is {section.steps}; it is at least 1")
     for name in ("log_every", "checkpoint_every", "validate_every", "validation_batches"):
@@ -174,7 +176,7 @@ def train_stage(run: Run, stage: Stage, variables: Variables) -> Variables:
     else:
         state = saved.state
         iterator.set_state(saved.record.position)
-    if par.is_main():
+    if processes.is_main():
         wd.check_space(run.workdir, abstract)
         _describe_parameters(run, stage, state)
     best = saved.record.best if saved else None
@@ -186,11 +188,11 @@ def train_stage(run: Run, stage: Stage, variables: Variables) -> Variables:
         raise _diverged(run, stage, error) from error
     checkpointer.close()
     if checkpointer.best:
-        par.tell(
+        processes.tell(
             f"{stage.name}: lowest validation loss {checkpointer.best.loss:.4f} in "
             f"{directory / str(checkpointer.best.step)}"
         )
-    return par.to_local(inference_variables(state))
+    return devices.to_local(inference_variables(state))
 
 
 def _run_steps(
@@ -223,7 +225,7 @@ def _run_steps(
                 run.parallel.to_checkpoint(state),
                 every,
                 iterator.get_state(),
-                par.process_count(),
+                processes.process_count(),
             )
         if stop:
             checkpointer.close()
@@ -257,7 +259,7 @@ def _compile(run: Run, stage: Stage) -> tuple[Any, Any]:
 
 
 def _progress(run: Run, stage: Stage, first: int) -> Progress:
-    config, peak = run.config[stage.name], run.config.peak_tflops * 1e12 * par.device_count()
+    config, peak = run.config[stage.name], run.config.peak_tflops * 1e12 * devices.device_count()
     flops = 0.0
     if peak:
         flops = flops_per_example(run.model, stage, config, run.config.data.num_frames)
@@ -271,17 +273,17 @@ def _resume(run: Run, stage: Stage, directory: Path, target: TrainState) -> Save
       UserError: none of its checkpoints is intact.
     """
     saved, damaged = read_newest(directory, target)
-    par.wait_for_all("all processes have read their checkpoint")
+    processes.wait_for_all("all processes have read their checkpoint")
     for step, fault in damaged.items():
-        par.tell(f"{directory / str(step)}: damaged ({fault})")
+        processes.tell(f"{directory / str(step)}: damaged ({fault})")
     if saved is None and damaged:
         raise UserError(
             f"{directory}: none of its checkpoints can be read; restore one from a copy, or move "
             f"the directory away to begin stage {stage.name} anew"
         )
-    for step in damaged if par.is_main() else ():
-        par.tell(f"  moved to {set_aside(directory, step)}; an older one is used")
-    par.wait_for_all("damaged checkpoints are out of the way")
+    for step in damaged if processes.is_main() else ():
+        processes.tell(f"  moved to {set_aside(directory, step)}; an older one is used")
+    processes.wait_for_all("damaged checkpoints are out of the way")
     if saved is not None:
         _tell_resumed(run, stage, int(saved.state.step), saved.record)
     return saved
@@ -289,20 +291,20 @@ def _resume(run: Run, stage: Stage, directory: Path, target: TrainState) -> Save
 
 def _tell_resumed(run: Run, stage: Stage, step: int, record: Record) -> None:
     steps = run.config[stage.name].steps
-    par.tell(f"{stage.name}: resumed at step {step} of {steps}")
+    processes.tell(f"{stage.name}: resumed at step {step} of {steps}")
     for line in differences(ConfigDict(record.config), run.config):
-        par.tell(f"  changed since this checkpoint: {line}")
-    if record.process_count != par.process_count():
-        par.tell(
-            f"  {record.process_count} processes saved it, {par.process_count()} go on: the order "
-            "of the examples stays the same, and each process reads another share of it"
+        processes.tell(f"  changed since this checkpoint: {line}")
+    if record.process_count != processes.process_count():
+        processes.tell(
+            f"  {record.process_count} processes saved it, {processes.process_count()} go on: the "
+            "order of the examples stays the same, and each process reads another share of it"
         )
 
 
 def _describe_parameters(run: Run, stage: Stage, state: TrainState) -> None:
     """Writes the table of parameters, and prints how many there are."""
     count = sum(x.size for x in jax.tree.leaves(state.params))
-    par.tell(f"{stage.name}: trains {count:,} parameters")
+    processes.tell(f"{stage.name}: trains {count:,} parameters")
     table = parameter_overview.get_parameter_overview(state.params)
     run.writer.write_texts(0, {f"{stage.name}/parameters": f"```\n{table}\n```"})
 
@@ -310,7 +312,7 @@ def _describe_parameters(run: Run, stage: Stage, state: TrainState) -> None:
 def _diverged(run: Run, stage: Stage, error: NotFinite) -> UserError:
     """Writes which examples the offending batch had, and says what is left."""
     steps = saved_steps(stage_directory(run.workdir, stage.name))
-    name = f"not-finite-{stage.name}-{error.step}-process-{par.process_index()}.json"
+    name = f"not-finite-{stage.name}-{error.step}-process-{processes.process_index()}.json"
     names = [run.train_source[i].name for i in error.index]
     report = {
         "stage": stage.name, "step": error.step, "index": error.index, "names": names,
@@ -332,8 +334,8 @@ def _train_data(run: Run, batch_size: int) -> Any:
         num_frames=data.num_frames,
         global_batch_size=batch_size,
         seed=run.config.seed,
-        process_index=par.process_index(),
-        process_count=par.process_count(),
+        process_index=processes.process_index(),
+        process_count=processes.process_count(),
         augment=AugmentConfig(**data.augment) if data.augmented else None,
         workers=data.workers,
     )

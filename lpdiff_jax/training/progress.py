@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from lpdiff_jax.training.losses import fold_levels
-from lpdiff_jax.training.parallel import tell
+from lpdiff_jax.methods.lpdiff.losses import fold_levels
+from lpdiff_jax.parallel.processes import tell
 from lpdiff_jax.training.writer import Writer
 
 

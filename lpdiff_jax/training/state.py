@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lpdiff_jax.model import NETWORKS, LPDiff, Variables
+from lpdiff_jax.methods.base import TEACHER, Params, Stage
+from lpdiff_jax.methods.lpdiff.model import NETWORKS, LPDiff, Variables
 from lpdiff_jax.training.optimizer import make_optimizer
-from lpdiff_jax.training.stage import TEACHER, Params, Stage
 
 
 class TrainState(flax.struct.PyTreeNode):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from lpdiff_jax.training.stage import Batch, Metrics, Params, Stage
+from lpdiff_jax.methods.base import Batch, Metrics, Params, Stage
 from lpdiff_jax.training.state import TrainState, join_variables
 
 # Averages a tree over the devices that share a batch; the identity where one program sees it whole.

@@ -11,10 +11,10 @@ from PIL import Image
 from data_pipeline.pipeline import eval_batches
 from data_pipeline.sources import Source
 from lpdiff_jax.images import to_float, to_uint8
-from lpdiff_jax.model import LPDiff
-from lpdiff_jax.restorer import Restorer
-from lpdiff_jax.training import parallel as par
-from lpdiff_jax.training.losses import fold_levels
+from lpdiff_jax.methods.lpdiff.losses import fold_levels
+from lpdiff_jax.methods.lpdiff.model import LPDiff
+from lpdiff_jax.parallel import devices, processes
+from lpdiff_jax.restoring.restorer import Restorer
 from lpdiff_jax.training.state import TrainState, inference_variables
 from lpdiff_jax.training.writer import Writer
 
@@ -30,7 +30,7 @@ class Validator:
         self._source, self._writer, self._sheets = source, writer, sheets
         self._restorer: Restorer | None = None
 
-    def loss(self, step: int, eval_fn: Any, state: TrainState, parallel: par.Parallel) -> float:
+    def loss(self, step: int, eval_fn: Any, state: TrainState, parallel: devices.Parallel) -> float:
         """The mean loss over the first validation batches; each example counts once."""
         batches = itertools.islice(
             self._batches(self._config[self._stage].batch_size), self._config.validation_batches
@@ -40,7 +40,7 @@ class Validator:
         count = sums.pop("valid")
         means = fold_levels({name: value / count for name, value in sums.items()})
         self._writer.write_scalars(step, {f"{self._stage}/val_{n}": v for n, v in means.items()})
-        par.tell(
+        processes.tell(
             f"{self._stage} {step}: validation loss {means['loss']:.4f}  "
             f"psnr of psi {means['psnr']:.2f} dB"
         )
@@ -49,7 +49,7 @@ class Validator:
     def sheet(self, step: int, state: TrainState) -> None:
         """Draws a few plates, a row each: frames, psi, restored, ground truth."""
         plates = self._config.sheet_plates
-        if not plates or not par.is_main():
+        if not plates or not processes.is_main():
             return
         batch = next(self._batches(plates, alone=True))
         restorer = self._restore_with(state)
@@ -68,7 +68,7 @@ class Validator:
 
     def _restore_with(self, state: TrainState) -> Restorer:
         """One restorer for all sheets, so that it compiles once."""
-        variables = par.to_local(inference_variables(state))
+        variables = devices.to_local(inference_variables(state))
         if self._restorer is None:
             sampler = self._config.sampler.to_dict()
             self._restorer = Restorer(self._model, variables, sampler)
@@ -81,6 +81,6 @@ class Validator:
             image_size=self._model.image_size,
             max_frames=self._config.data.num_frames,
             batch_size=batch_size,
-            process_index=0 if alone else par.process_index(),
-            process_count=1 if alone else par.process_count(),
+            process_index=0 if alone else processes.process_index(),
+            process_count=1 if alone else processes.process_count(),
         )

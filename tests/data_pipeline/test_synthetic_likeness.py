@@ -13,7 +13,7 @@ from data_pipeline.synthetic.groups import render_group
 
 @pytest.fixture(scope="module")
 def likeness() -> ModuleType:
-    path = Path(__file__).parents[2] / "benchmarks" / "likeness.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "synthetic" / "likeness.py"
     spec = importlib.util.spec_from_file_location("likeness", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

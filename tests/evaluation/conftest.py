@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lpdiff_jax.model import Estimate
-from lpdiff_jax.reading import Reading
+from lpdiff_jax.methods.lpdiff.model import Estimate
+from lpdiff_jax.plate_text import Reading
 
 GROUPS = 5
 SIZE = (24, 48)

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from lpdiff_jax.model import Estimate
+from lpdiff_jax.methods.lpdiff.model import Estimate
 
 
 class FirstFrame:
@@ -23,7 +23,7 @@ class FirstFrame:
 
 
 def main(root: str, out: str, *process: str) -> None:
-    from lpdiff_jax.training.parallel import initialize
+    from lpdiff_jax.parallel.processes import initialize
 
     if process:
         port, count, index = process

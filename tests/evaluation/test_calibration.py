@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.calibration import calibrate, readable_from
-from lpdiff_jax.model import Estimate
-from lpdiff_jax.reading import Reading, read_slots
+from lpdiff_jax.evaluation.reading.calibration import calibrate, readable_from
+from lpdiff_jax.methods.lpdiff.model import Estimate
+from lpdiff_jax.plate_text import Reading, read_slots
 
 CHARSET = "0123456789"
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation import ctc_reader
-from lpdiff_jax.evaluation.ctc_reader import CtcReader
-from lpdiff_jax.reading import Reading
+from lpdiff_jax.evaluation.reading import ctc_reader
+from lpdiff_jax.evaluation.reading.ctc_reader import CtcReader
+from lpdiff_jax.plate_text import Reading
 
 
 class Session:

@@ -9,9 +9,9 @@ from PIL import Image
 
 from data_pipeline.sources import open_source
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation import tables
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
 from lpdiff_jax.evaluation.judges import Judges, load_judges
+from lpdiff_jax.evaluation.report import tables
 
 GROUPS = 5
 

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from lpdiff_jax.evaluation.ctc_reader import CtcReader
-from lpdiff_jax.evaluation.fusion import fuse, read_product, vote
-from lpdiff_jax.reading import Reading
+from lpdiff_jax.evaluation.reading.ctc_reader import CtcReader
+from lpdiff_jax.evaluation.reading.fusion import fuse, read_product, vote
+from lpdiff_jax.plate_text import Reading
 
 
 def test_vote_by_character():

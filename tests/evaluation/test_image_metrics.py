@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lpdiff_jax.evaluation.image_metrics import psnr, ssim
+from lpdiff_jax.evaluation.metrics.image_metrics import psnr, ssim
 
 GOLDEN = Path(__file__).parents[1] / "golden/metrics.npz"
 

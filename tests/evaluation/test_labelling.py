@@ -7,8 +7,8 @@ import pytest
 
 from data_pipeline.sources import open_source
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation import labelling
-from lpdiff_jax.reading import Reading
+from lpdiff_jax.evaluation.reading import labelling
+from lpdiff_jax.plate_text import Reading
 
 READINGS = {
     0: (("京A12345", 0.99), ("京A12345", 0.95)),

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation import distribution, inception, lpips, weights
+from lpdiff_jax.evaluation.metrics import distribution, inception, lpips, weights
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden/perceptual.npz")
 

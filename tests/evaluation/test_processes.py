@@ -12,7 +12,7 @@ import pytest
 from data_pipeline.sources import open_source
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
 from lpdiff_jax.evaluation.judges import Judges
-from lpdiff_jax.model import Estimate
+from lpdiff_jax.methods.lpdiff.model import Estimate
 
 GROUPS = 11
 PROGRAM = Path(__file__).parent / "evaluate_tree.py"

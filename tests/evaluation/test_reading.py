@@ -2,7 +2,7 @@
 
 import pytest
 
-from lpdiff_jax.evaluation import reading
+from lpdiff_jax.evaluation.reading import readers
 
 
 @pytest.mark.parametrize(
@@ -10,6 +10,6 @@ from lpdiff_jax.evaluation import reading
     [("", "", 0), ("京A1", "京A1", 0), ("京A1", "", 3), ("kitten", "sitting", 3), ("AB", "BA", 2)],
 )
 def test_edit_distance(a, b, distance):
-    assert reading.edit_distance(a, b) == reading.edit_distance(b, a) == distance
+    assert readers.edit_distance(a, b) == readers.edit_distance(b, a) == distance
     longer = max(len(a), len(b), 1)
-    assert reading.normalised_edit_distance(a, b) == distance / longer
+    assert readers.normalised_edit_distance(a, b) == distance / longer

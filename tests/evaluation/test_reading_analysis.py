@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from lpdiff_jax.evaluation import reading_analysis, statistics
-from lpdiff_jax.evaluation.summary import summarise
+from lpdiff_jax.evaluation.reading import analysis
+from lpdiff_jax.evaluation.report import statistics
+from lpdiff_jax.evaluation.report.summary import summarise
 
 
 @pytest.mark.parametrize(
@@ -19,7 +20,7 @@ from lpdiff_jax.evaluation.summary import summarise
     ],
 )
 def test_align(reading, truth, aligned):
-    assert reading_analysis.align(reading, truth) == aligned
+    assert analysis.align(reading, truth) == aligned
 
 
 def record(reading, text, confidence):
@@ -41,7 +42,7 @@ RECORDS = [
 
 
 def test_reading_in_detail():
-    row = reading_analysis.summarise_reading(RECORDS)["psi"]
+    row = analysis.summarise_reading(RECORDS)["psi"]
     assert [place["accuracy"] for place in row["positions"]] == [0.75, 0.75, 0.75]
     assert row["confusion"]["1"] == {"1": 1, "7": 1}
     assert row["confusion"]["B"] == {"": 1, "B": 1}
@@ -50,7 +51,7 @@ def test_reading_in_detail():
         (0.1, 0.0, 1),
         (0.9, 0.5, 2),
     ]
-    assert ("1", "7", 1) in reading_analysis.worst_confusions(row["confusion"])
+    assert ("1", "7", 1) in analysis.worst_confusions(row["confusion"])
 
 
 def test_gap_and_calibration_error():

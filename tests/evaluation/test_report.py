@@ -11,11 +11,12 @@ import pytest
 
 from data_pipeline.sources import open_source
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation import charts, data_checks, html_report, rows
-from lpdiff_jax.evaluation.compare import Folder
+from lpdiff_jax.evaluation import data_checks, rows
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
 from lpdiff_jax.evaluation.judges import Judges, load_judges
-from lpdiff_jax.evaluation.plates import worst_first
+from lpdiff_jax.evaluation.other_methods import Folder
+from lpdiff_jax.evaluation.report import charts, html
+from lpdiff_jax.evaluation.report.plate_pictures import worst_first
 
 
 def test_a_chart_as_a_file_needs_nothing_else():
@@ -51,7 +52,7 @@ def test_page_escapes_what_a_file_says(tree, tmp_path, grey_reader):
 
 
 def test_page_has_a_limit(tree, tmp_path, grey_reader, monkeypatch):
-    monkeypatch.setattr(html_report, "MAX_PLATES", 2)
+    monkeypatch.setattr(html, "MAX_PLATES", 2)
     judged(tree, tmp_path, grey_reader)
     assert "2 of 5 plates" in (tmp_path / "report.html").read_text()
 

@@ -7,9 +7,9 @@ import optax
 import pytest
 
 from data_pipeline.example import encode_text
+from lpdiff_jax.methods.lpdiff.losses import reading_loss
 from lpdiff_jax.models.reading_head import ReadingHead, collapse
-from lpdiff_jax.reading import CHARSET, UNKNOWN, read_slots, slot_labels
-from lpdiff_jax.training.losses import reading_loss
+from lpdiff_jax.plate_text import CHARSET, UNKNOWN, read_slots, slot_labels
 
 TEXTS = ["粤B12345", "京AD12345", "1", "é"]
 

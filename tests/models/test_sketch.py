@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.model import build_model
+from lpdiff_jax.methods.lpdiff.model import build_model
 from lpdiff_jax.models.sketch import Sketch
 from tests.test_restorer import CONFIG
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lpdiff_jax.model import build_model
+from lpdiff_jax.methods.lpdiff.model import build_model
 from lpdiff_jax.models.condition import texture_enhancement
 
 TOLERANCE = 1e-5

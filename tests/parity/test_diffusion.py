@@ -11,7 +11,7 @@ import pytest
 from lpdiff_jax.diffusion.objective import Objective, diffuse
 from lpdiff_jax.diffusion.samplers import sample
 from lpdiff_jax.diffusion.schedule import NAMES, make_schedule
-from lpdiff_jax.model import build_model
+from lpdiff_jax.methods.lpdiff.model import build_model
 
 SHAPE = (2, 3, 32, 64)
 

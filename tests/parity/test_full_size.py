@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from lpdiff_jax.model import build_model
+from lpdiff_jax.methods.lpdiff.model import build_model
 
 SHAPE = (1, 3, 112, 224)
 

@@ -13,7 +13,8 @@ import pytest
 
 from lpdiff_jax import Restorer
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.model import build_model
+from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods.lpdiff.released import released_model
 from lpdiff_jax.pytorch.archive import read_torch_file, write_state_dict
 from lpdiff_jax.pytorch.checkpoint import (
     from_state_dict,
@@ -21,7 +22,6 @@ from lpdiff_jax.pytorch.checkpoint import (
     to_state_dict,
     write_checkpoint,
 )
-from lpdiff_jax.released import released_model
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = GOLDEN / "small_gen.pth"

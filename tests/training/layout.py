@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import optax
 
-from lpdiff_jax.model import build_model
-from lpdiff_jax.training import parallel as par
+from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods.lpdiff.stages import make_stage
+from lpdiff_jax.parallel import devices, processes
 from lpdiff_jax.training.optimizer import make_optimizer
-from lpdiff_jax.training.stages import make_stage
 from lpdiff_jax.training.state import create_state, init_variables
 from lpdiff_jax.training.step import gradients, make_train_step
 from tests.training.small_model import small_model
@@ -29,8 +29,8 @@ def make_batch(step: int) -> dict[str, np.ndarray]:
         * (np.arange(32) < 5),  # some are labelled
         "index": np.arange(GLOBAL_BATCH),
     }
-    local = GLOBAL_BATCH // par.process_count()
-    first = local * par.process_index()
+    local = GLOBAL_BATCH // processes.process_count()
+    first = local * processes.process_index()
     return {name: value[first : first + local] for name, value in batch.items()}
 
 
@@ -44,7 +44,7 @@ def main(networks: str, mode: str, parts: int, output: str) -> None:
     # Adam divides every element by its own size: where a gradient is zero but for rounding (of the
     # bias of an attention's keys, say), it steps by rounding. The small networks have no such one.
     optimizer = make_optimizer(config.diffusion) if networks == "small" else optax.sgd(0.01)
-    parallel = par.Parallel(mode)
+    parallel = devices.Parallel(mode)
     variables = init_variables(model, 0)
     state = create_state(variables, stage.trained, optimizer)
     before = jax.tree.map(np.array, state.params)
@@ -54,7 +54,9 @@ def main(networks: str, mode: str, parts: int, output: str) -> None:
 
     step = make_train_step(stage, optimizer, seed=0, ema_decay=0.9, accumulate=parts)
     step_fn = parallel.compile_train_step(step)
-    par.wait_for_all("start")  # processes meet here, as those of a run do, before they compile
+    processes.wait_for_all(
+        "start"
+    )  # processes meet here, as those of a run do, before they compile
     state = parallel.put_state(state)
     found = {
         "gradient": parallel.compile_eval_step(gradient)(state, parallel.put_batch(make_batch(0)))
@@ -62,12 +64,12 @@ def main(networks: str, mode: str, parts: int, output: str) -> None:
     losses = []
     for i in range(STEPS):
         state, metrics = step_fn(state, parallel.put_batch(make_batch(i)))
-        losses.append(np.asarray(par.to_local(metrics["loss"])))
-    state = par.to_local(state)
-    found["gradient"] = par.to_local(found["gradient"])
+        losses.append(np.asarray(devices.to_local(metrics["loss"])))
+    state = devices.to_local(state)
+    found["gradient"] = devices.to_local(found["gradient"])
     found |= {"params": state.params, "ema": state.ema, "loss": np.array(losses)}
     found["change"] = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.params, before)
-    if par.is_main():
+    if processes.is_main():
         flat = {
             jax.tree_util.keystr(p, simple=True, separator="/"): np.asarray(x)
             for p, x in jax.tree_util.tree_leaves_with_path(found)
@@ -78,5 +80,5 @@ def main(networks: str, mode: str, parts: int, output: str) -> None:
 if __name__ == "__main__":
     networks, mode, parts, output, port, index, count = sys.argv[1:]
     if int(count) > 1:
-        par.initialize(f"127.0.0.1:{port}", int(index), int(count))
+        processes.initialize(f"127.0.0.1:{port}", int(index), int(count))
     main(networks, mode, int(parts), output)

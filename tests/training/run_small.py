@@ -9,9 +9,11 @@ import signal
 import sys
 from pathlib import Path
 
-from lpdiff_jax import entry
+from lpdiff_jax.cli import scripts
 from lpdiff_jax.errors import Preempted, UserError
-from lpdiff_jax.training import checkpoint, loop, parallel
+from lpdiff_jax.parallel import devices, processes
+from lpdiff_jax.storage import checkpoint
+from lpdiff_jax.training import loop
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
 
@@ -21,10 +23,10 @@ def main(workdir: str, root: str, examples: str, *fields: str) -> None:
     stop_at, fail_at = int(values.pop("stop_at", -1)), int(values.pop("fail_at", -1))
     if "process" in values:
         port, index, count = map(int, values.pop("process").split(","))
-        parallel.initialize(f"127.0.0.1:{port}", index, count)
+        processes.initialize(f"127.0.0.1:{port}", index, count)
     config = tiny_config(root, **{name: json.loads(value) for name, value in values.items()})
     loop.build_model = checkpoint.build_model = small_model
-    put_batch, taken = parallel.Parallel.put_batch, []
+    put_batch, taken = devices.Parallel.put_batch, []
 
     def noting_put_batch(self, batch):
         if "valid" not in batch:
@@ -38,14 +40,14 @@ def main(workdir: str, root: str, examples: str, *fields: str) -> None:
                 raise UserError("this batch cannot be read")
         return put_batch(self, batch)
 
-    parallel.Parallel.put_batch = noting_put_batch
-    entry.quieten_libraries()
+    devices.Parallel.put_batch = noting_put_batch
+    scripts.quieten_libraries()
     try:
         loop.train(config, Path(workdir))
     except UserError as error:
-        entry.fail(str(error))
+        scripts.fail(str(error))
     except Preempted as stopped:
-        entry.fail(str(stopped), entry.PREEMPTED)
+        scripts.fail(str(stopped), scripts.PREEMPTED)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lpdiff_jax.diffusion.schedule import NoiseSchedule
-from lpdiff_jax.model import LPDiff
+from lpdiff_jax.methods.lpdiff.model import LPDiff
 
 
 class Condition(nn.Module):

@@ -13,11 +13,7 @@ from ml_collections import ConfigDict
 
 from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import Preempted, UserError
-from lpdiff_jax.model import build_model
-from lpdiff_jax.model_directory import save_model
-from lpdiff_jax.restorer import Restorer
-from lpdiff_jax.training import parallel
-from lpdiff_jax.training.distillation import (
+from lpdiff_jax.methods.lpdiff.distillation import (
     TEACHER,
     consistency_target,
     ddim_step,
@@ -27,8 +23,12 @@ from lpdiff_jax.training.distillation import (
     make_plan,
     progressive_target,
 )
+from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods.lpdiff.stages import diffusion_stage
+from lpdiff_jax.parallel import devices
+from lpdiff_jax.restoring.restorer import Restorer
+from lpdiff_jax.storage.model_directory import save_model
 from lpdiff_jax.training.loop import initial_networks, train
-from lpdiff_jax.training.stages import diffusion_stage
 from lpdiff_jax.training.state import (
     abstract_state,
     create_state,
@@ -268,7 +268,7 @@ def test_psi_is_trained_on_from_a_whole_model_and_resumed(plates, tmp_path, monk
     save_model(tmp_path / "whole", stored, start)
     config.diffusion.steps = 1
     answers = iter([False] * 4 + [True])
-    monkeypatch.setattr(parallel.StopRequest, "received", lambda self: next(answers, False))
+    monkeypatch.setattr(devices.StopRequest, "received", lambda self: next(answers, False))
     with pytest.raises(Preempted, match="psi: stopped at step 4"):
         train(config, tmp_path / "run")
     found = train(config, tmp_path / "run")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lpdiff_jax import cli
-from lpdiff_jax.restorer import Restorer
+from lpdiff_jax.restoring.restorer import Restorer
 from lpdiff_jax.training.loop import train
 from tests.training.tiny import tiny_config
 

@@ -26,7 +26,7 @@ CORES = """
 import os, sys
 os.cpu_count = lambda: int(sys.argv[1])
 import jax
-from lpdiff_jax.training.parallel import use_cores
+from lpdiff_jax.parallel.devices import use_cores
 use_cores(map(int, sys.argv[2:]))
 print(jax.local_device_count())
 """

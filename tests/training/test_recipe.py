@@ -20,12 +20,12 @@ from lpdiff_jax.diffusion.objective import (
 )
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
-from lpdiff_jax.model import LPDiff, build_model
+from lpdiff_jax.methods.lpdiff.losses import by_noise_level, fold_levels, psi_loss
+from lpdiff_jax.methods.lpdiff.model import LPDiff, build_model
+from lpdiff_jax.methods.lpdiff.stages import make_stage
+from lpdiff_jax.models.dropout import per_sample_dropout
 from lpdiff_jax.models.unet import UNet
-from lpdiff_jax.training.dropout import per_sample_dropout
-from lpdiff_jax.training.losses import by_noise_level, fold_levels, psi_loss
 from lpdiff_jax.training.optimizer import learning_rate, make_optimizer
-from lpdiff_jax.training.stages import make_stage
 from lpdiff_jax.training.state import create_state, init_variables
 from lpdiff_jax.training.step import gradients, make_train_step
 from tests.training.small_model import small_model

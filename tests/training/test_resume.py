@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import Preempted, UserError
-from lpdiff_jax.training import checkpoint, loop, parallel, writer
-from lpdiff_jax.training.checkpoint import Checkpointer, saved_steps, stage_directory
+from lpdiff_jax.parallel import devices
+from lpdiff_jax.storage import checkpoint
+from lpdiff_jax.storage.checkpoint import Checkpointer, saved_steps, stage_directory
+from lpdiff_jax.training import loop, writer
 from tests.training.processes import STEPS, finish, free_port, start
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
@@ -95,7 +97,7 @@ def test_stopped_in_this_process_and_resumed_is_the_same(small, plates, tmp_path
     config = tiny_config(plates, **STEPS)
     expected = arrays_of(loop.train(config, tmp_path / "alone"))
     answers = iter([False] * 10 + [True])
-    monkeypatch.setattr(parallel.StopRequest, "received", lambda self: next(answers, False))
+    monkeypatch.setattr(devices.StopRequest, "received", lambda self: next(answers, False))
     with pytest.raises(Preempted):
         loop.train(config, tmp_path / "stopped")
     found = arrays_of(loop.train(config, tmp_path / "stopped"))
@@ -115,7 +117,7 @@ def test_what_is_saved_is_the_state_of_that_step(small, plates, tmp_path, monkey
     config = tiny_config(plates, **STEPS | {"stages": ("psi",), "checkpoint_every": 1, "keep": 9})
     loop.train(config, tmp_path)
     stage = loop.make_stage("psi", small_model(), config)
-    target = parallel.Parallel("pmap").restore_target(
+    target = devices.Parallel("pmap").restore_target(
         loop.abstract_state(small_model(), stage, config.psi)
     )
     directory = stage_directory(tmp_path, "psi")
@@ -169,7 +171,7 @@ def test_any_damage_to_the_newest_checkpoint_is_noticed(small, plates, copied, t
     newest = directory / "14"
     config = tiny_config(plates, **STEPS)
     stage = loop.make_stage("diffusion", small_model(), config)
-    target = parallel.Parallel("pmap").restore_target(
+    target = devices.Parallel("pmap").restore_target(
         loop.abstract_state(small_model(), stage, config.diffusion)
     )
     whole, _ = checkpoint.read_newest(directory, target)
@@ -226,8 +228,8 @@ def test_resumes_on_fewer_devices(plates, tmp_path):
     examples, again = tmp_path / "x", tmp_path / "y"
     status, output = finish(start(tmp_path / "one", plates, again))
     assert status == 0, output
-    for devices, stop in ((8, 9), (4, 5), (1, -1)):
-        process = start(tmp_path / "run", plates, examples, devices, stop_at=stop)
+    for count, stop in ((8, 9), (4, 5), (1, -1)):
+        process = start(tmp_path / "run", plates, examples, count, stop_at=stop)
         status, output = finish(process)
         assert status == (0 if stop < 0 else 75), output
     lines = list(dict.fromkeys(examples.read_text().splitlines()))

@@ -6,9 +6,11 @@ import pytest
 
 from configs import compact, lpdiff, pretrained, quickstart, released
 from lpdiff_jax.errors import Preempted
-from lpdiff_jax.restorer import Restorer
-from lpdiff_jax.training import checkpoint, loop, parallel
-from lpdiff_jax.training.checkpoint import saved_steps, stage_directory
+from lpdiff_jax.parallel import devices
+from lpdiff_jax.restoring.restorer import Restorer
+from lpdiff_jax.storage import checkpoint
+from lpdiff_jax.storage.checkpoint import saved_steps, stage_directory
+from lpdiff_jax.training import loop
 from lpdiff_jax.training.loop import train
 from tests.training.processes import finish, start_command
 from tests.training.small_model import small_model
@@ -67,7 +69,7 @@ def test_joint_fine_tuning_stopped_and_resumed_is_the_same(plates, tmp_path, mon
     config = tiny_config(plates, stages=STAGES, **fields)
     expected = train(config, tmp_path / "alone")
     answers = iter([False] * 17 + [True])  # 7 questions a stage
-    monkeypatch.setattr(parallel.StopRequest, "received", lambda self: next(answers, False))
+    monkeypatch.setattr(devices.StopRequest, "received", lambda self: next(answers, False))
     with pytest.raises(Preempted, match="joint: stopped at step 3"):
         train(config, tmp_path / "stopped")
     found = train(config, tmp_path / "stopped")

@@ -12,11 +12,12 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.training import checkpoint, loop, writer
-from lpdiff_jax.training.checkpoint import saved_steps, stage_directory
+from lpdiff_jax.methods.base import Stage
+from lpdiff_jax.storage import checkpoint
+from lpdiff_jax.storage.checkpoint import saved_steps, stage_directory
+from lpdiff_jax.training import loop, writer
 from lpdiff_jax.training.flops import flops_per_example
 from lpdiff_jax.training.progress import NotFinite, Progress, duration
-from lpdiff_jax.training.stage import Stage
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
 

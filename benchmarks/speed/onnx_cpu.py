@@ -1,0 +1,106 @@
+"""One denoiser call on this CPU: XLA against onnxruntime, in float32, int8 and bfloat16.
+
+    python benchmarks/speed/onnx_cpu.py --size compact --batch 1
+
+Fresh weights (the time does not depend on them). The variants take turns, so that a change of the
+machine's load meets all of them; the ratio is that of the medians.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.quantization import QuantType, quantize_dynamic
+
+from configs import compact, lpdiff
+from lpdiff_jax.diffusion.samplers import Sampler
+from lpdiff_jax.export.functions import Function, exported_functions
+from lpdiff_jax.export.onnx_conversion import to_onnx
+from lpdiff_jax.methods.lpdiff.model import build_model
+
+CONFIGS = {"compact": compact, "lpdiff": lpdiff}
+Call = Callable[[], np.ndarray]
+
+
+def main() -> None:
+    """Prints a row for each variant."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--size", choices=CONFIGS, default="compact")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=15)
+    args = parser.parse_args()
+    config = CONFIGS[args.size].get_config().model.to_dict()
+    with TemporaryDirectory() as folder:
+        variants = make_variants(config, args.batch, Path(folder))
+        outputs = {name: call() for name, call in variants.items()}
+        times: dict[str, list[float]] = {name: [] for name in variants}
+        for _ in range(args.rounds):
+            for name, call in variants.items():
+                start = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - start)
+    base = float(np.median(times["XLA float32"]))
+    print("| denoiser call | ms (median) | times XLA float32 | relative error |")
+    print("|---|---|---|---|")
+    truth = outputs["XLA float32"]
+    for name, seconds in times.items():
+        median = float(np.median(seconds))
+        error = np.linalg.norm(outputs[name] - truth) / np.linalg.norm(truth)
+        print(f"| {name} | {1e3 * median:.1f} | {base / median:.2f} | {error:.1e} |")
+
+
+def make_variants(config: dict[str, Any], batch: int, folder: Path) -> dict[str, Call]:
+    """The same call, computed in several ways."""
+    function = denoise_function(config, "float32")
+    inputs = function.example(batch)
+    variants = {
+        "XLA float32": in_xla(function, inputs),
+        "XLA bfloat16": in_xla(denoise_function(config, "bfloat16"), inputs),
+    }
+    path = folder / "float32.onnx"
+    onnx.save(to_onnx(function.call, function.inputs, function.output), str(path))
+    variants["onnxruntime float32"] = in_onnxruntime(path, function, inputs)
+    int8 = folder / "int8.onnx"
+    quantize_dynamic(path, int8, weight_type=QuantType.QUInt8)
+    variants["onnxruntime int8, dynamic"] = in_onnxruntime(int8, function, inputs)
+    return variants
+
+
+def denoise_function(config: dict[str, Any], dtype: str) -> Function:
+    """The denoiser step with random weights, none of them zero."""
+    model = build_model(config | {"dtype": dtype})
+    generator = np.random.default_rng(0)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+
+    def draw(leaf: Any) -> np.ndarray:
+        fan_in = max(int(np.prod(leaf.shape[:-1])), 1)
+        weight = generator.standard_normal(leaf.shape, np.float32) / np.float32(fan_in**0.5)
+        kept = weight if len(leaf.shape) > 1 else np.ones(leaf.shape, np.float32)
+        return kept.astype(dtype) if len(leaf.shape) > 1 else kept
+
+    variables = jax.tree.map(draw, shapes)
+    return exported_functions(model, variables, Sampler(), 3)[1]
+
+
+def in_xla(function: Function, inputs: list[np.ndarray]) -> Call:
+    """Compiled by JAX."""
+    compiled = jax.jit(function.call).lower(*inputs).compile()
+    return lambda: np.asarray(compiled(*inputs), np.float32)
+
+
+def in_onnxruntime(path: Path, function: Function, inputs: list[np.ndarray]) -> Call:
+    """Run by onnxruntime on the CPU with its own choice of threads."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    feed = dict(zip(function.inputs, inputs, strict=True))
+    return lambda: session.run(None, feed)[0]
+
+
+if __name__ == "__main__":
+    main()

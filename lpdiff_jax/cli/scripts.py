@@ -1,0 +1,155 @@
+"""What train.py and eval.py share: flags, and errors told without a traceback."""
+
+import errno
+import itertools
+import sys
+import traceback
+from collections.abc import Callable
+from logging import getLogger
+from pathlib import Path
+from typing import Any
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict, config_flags
+
+from data_pipeline.errors import DataError
+from lpdiff_jax.compilation import enable_compilation_cache
+from lpdiff_jax.errors import Preempted, UserError
+
+# Status of a run that a signal stopped after it had saved (EX_TEMPFAIL of sysexits.h): the same
+# command goes on from there, and a scheduler may tell it from a mistake (2) and a failure (1).
+PREEMPTED = 75
+INTERRUPTED = 130
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def define_flags() -> None:
+    """The flags of both programs."""
+    config_flags.DEFINE_config_file("config", None, "Configuration, for example configs/compact.py")
+    flags.DEFINE_string("workdir", None, "Directory of the run: configuration, checkpoints, logs")
+    flags.mark_flags_as_required(["config", "workdir"])
+
+
+def define_process_flags() -> None:
+    """The flags of a run on several processes; clusters that JAX knows need none of them."""
+    flags.DEFINE_string("coordinator", None, "Address of process 0, host:port")
+    flags.DEFINE_integer("process-id", None, "This process, 0-based")
+    flags.DEFINE_integer("process-count", None, "Number of processes that train together")
+
+
+def join_processes() -> None:
+    """Joins the processes that the flags or the environment name; before any computation."""
+    from lpdiff_jax.parallel.processes import initialize
+
+    values = flags.FLAGS
+    initialize(values.coordinator, values["process-id"].value, values["process-count"].value)
+
+
+def run(main: Callable[[ConfigDict, Path], None]) -> None:
+    """Parses the flags and calls main(config, workdir).
+
+    Exits 2 on a user's mistake, 75 when a signal stopped a run that saved, 130 on Ctrl-C.
+    """
+
+    def call(argv: list[str]) -> None:
+        if len(argv) > 1:
+            fail(f"not understood: {' '.join(argv[1:])}")
+        if not flags.FLAGS["verbosity"].present:
+            quieten_libraries()
+        enable_compilation_cache()
+        try:
+            _explained(main)
+        except Exception:
+            traceback.print_exc()
+            _leave(1)
+
+    app.run(call, flags_parser=_parse)
+
+
+def _explained(main: Callable[[ConfigDict, Path], None]) -> None:
+    """Calls main(config, workdir); what a user is meant to read ends in `fail`."""
+    try:
+        main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
+    except (UserError, DataError) as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        fail(f"{error.filename or ''}: {error.strerror}; make room, and run the command again")
+    except Preempted as stopped:
+        fail(str(stopped), PREEMPTED)
+    except KeyboardInterrupt:
+        fail("interrupted; the same command goes on from the newest checkpoint", INTERRUPTED)
+
+
+def quieten_libraries() -> None:
+    """Leaves of what libraries log the warnings and errors; `--verbosity=0` brings the rest back.
+
+    Orbax tells every detail of a checkpoint, and the traceback of a save that failed three times
+    over, before `Checkpointer` says in one sentence what happened.
+    """
+
+    def without_traceback(record: Any) -> bool:
+        record.exc_info = None
+        return True
+
+    logging.set_verbosity(logging.WARNING)
+    for logger in (logging.get_absl_logger(), getLogger("asyncio")):
+        logger.addFilter(without_traceback)
+
+
+def fail(message: str, status: int = 2) -> None:
+    """Prints a message and exits; status 2 is a user's mistake."""
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    _leave(status)
+
+
+def _leave(status: int) -> None:
+    """Exits; only processes that stop together, after they saved, wait for each other."""
+    processes = sys.modules.get("lpdiff_jax.parallel.processes")
+    if processes and status != PREEMPTED:
+        processes.leave_at_once(status)
+    sys.exit(status)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Parses the flags; whatever a configuration file raises is its writer's to read."""
+    try:
+        return flags.FLAGS(argv)
+    except flags.Error as error:
+        fail(str(error))
+        raise
+    except Exception as error:
+        fail(_unknown_field(argv) or f"{type(error).__name__}: {error}")
+        raise
+
+
+def _unknown_field(argv: list[str]) -> str | None:
+    """Names the first `--config.a.b=c` whose field does not exist, and the fields that do."""
+    config = _load_config_alone(argv)
+    for word in argv[1:] if config else ():
+        path, *fields = word.lstrip("-").split("=")[0].split(".")
+        section: Any = config
+        for name in fields if path == "config" and word.startswith("-") else ():
+            if not isinstance(section, ConfigDict):
+                return f"{path} is a value, {section!r}, and has no fields"
+            if name not in section:
+                return f"{path} has no field {name!r}; its fields: {', '.join(sorted(section))}"
+            section, path = section[name], f"{path}.{name}"
+    return None
+
+
+def _load_config_alone(argv: list[str]) -> ConfigDict | None:
+    """The configuration that `--config` names, without overrides; None if it cannot be loaded."""
+    alone = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=alone)
+    for word, following in itertools.zip_longest(argv[1:], argv[2:]):
+        name, _, value = word.lstrip("-").partition("=")
+        if name == "config" and word.startswith("-") and (value or following):
+            try:
+                sys.argv = argv[:1]  # where this kind of flag looks for overrides
+                alone([argv[0], f"--config={value or following}"])
+                return alone.config
+            except Exception:
+                return None
+    return None

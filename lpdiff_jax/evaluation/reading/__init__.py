@@ -1,0 +1,1 @@
+"""Reading plates: recognisers, fusion, calibration."""

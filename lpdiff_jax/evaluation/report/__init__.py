@@ -1,0 +1,1 @@
+"""The report: figures with intervals, tables, charts, pages."""

@@ -1,0 +1,1 @@
+"""What a system is: its networks, its estimate and draws, its stages of training."""

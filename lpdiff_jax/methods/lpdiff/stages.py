@@ -1,0 +1,173 @@
+"""The stages of training: what each one trains, and by which loss."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from lpdiff_jax.diffusion.objective import Objective, diffuse, draw_levels
+from lpdiff_jax.errors import UserError
+from lpdiff_jax.images import to_float
+from lpdiff_jax.methods.base import Batch, Metrics, Params, Stage, apply_condition, guide_of
+from lpdiff_jax.methods.lpdiff.distillation import distillation_stage
+from lpdiff_jax.methods.lpdiff.losses import (
+    by_noise_level,
+    psi_loss,
+    psnr,
+    reading_loss,
+    sketch_loss,
+)
+from lpdiff_jax.methods.lpdiff.model import NETWORKS, LPDiff, Variables, psi_of, sketch_of
+from lpdiff_jax.models.dropout import per_sample_dropout
+from lpdiff_jax.plate_text import slot_labels
+
+CONDITION_MODES = ("frozen", "detached", "joint", "unsupervised")
+
+
+def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
+    """Builds a stage of a configuration.
+
+    Raises:
+      UserError: a stage or mode that does not exist.
+    """
+    if name == "psi":
+        return psi_stage(model, config.psi)
+    if name == "sketch":
+        return sketch_stage(model)
+    if name in ("diffusion", "joint"):
+        return diffusion_stage(name, model, config[name])
+    if name.startswith("distill"):
+        return distillation_stage(name, model, config[name], config.sampler)
+    raise UserError(
+        f"config.stages has {name!r}; allowed: psi, sketch, diffusion, joint, distill..."
+    )
+
+
+def psi_stage(model: LPDiff, config: Any) -> Stage:
+    """Trains the condition network and its reading head alone, against the ground truth."""
+
+    def loss(
+        variables: Variables, batch: Batch, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Metrics, Params]:
+        del key
+        psi, features, stats = apply_condition(model, variables, batch, train)
+        value, metrics = supervise(model, variables, psi, features, batch, config)
+        return value, metrics, stats
+
+    networks = _supervised_networks(model)
+    return Stage("psi", networks, loss, networks)
+
+
+def _supervised_networks(model: LPDiff) -> tuple[str, ...]:
+    return ("condition",) if model.reader is None else ("condition", "reader")
+
+
+def supervise(
+    model: LPDiff,
+    variables: Variables,
+    psi: jax.Array,
+    features: jax.Array,
+    batch: Batch,
+    config: Any,
+) -> tuple[jax.Array, Metrics]:
+    """psi's own loss [B], with that of the reading head where there is one, and what to watch."""
+    target = to_float(batch["target"])
+    value = psi_loss(psi, target, config.gradient_weight, config.shift)
+    metrics = {"psnr": psnr(psi, target)}
+    if model.reader is None:
+        return value, metrics
+    logits = model.read_logits(variables, features)
+    labels = slot_labels(batch["text"], model.charset, model.reader.slots)
+    reading, watched = reading_loss(model.reader, logits, labels)
+    return value + config.reading_weight * reading, metrics | watched
+
+
+def sketch_stage(model: LPDiff) -> Stage:
+    """Trains the sketch on the residual that psi, now frozen, leaves."""
+    if model.sketch is None:
+        raise UserError(
+            "config.stages has 'sketch', but config.model.sketch.layers is 0: no sketch"
+        )
+
+    def loss(
+        variables: Variables, batch: Batch, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Metrics, Params]:
+        del key, train
+        target = to_float(batch["target"])
+        psi, features, stats = apply_condition(model, variables, batch, train=False)
+        drawing = sketch_of(guide_of(model, variables, psi, features, batch))
+        metrics = {
+            "psnr": psnr(psi, target),
+            "drawn_psnr": psnr(model.compose(drawing, psi), target),
+        }
+        return sketch_loss(drawing, model.residual(target, psi)), metrics, stats
+
+    return Stage("sketch", ("sketch",), loss, NETWORKS[: NETWORKS.index("sketch") + 1])
+
+
+def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
+    """Trains the denoiser on the residual; psi is frozen, detached, joint or unsupervised."""
+    mode = config.condition
+    if mode not in CONDITION_MODES:
+        allowed = ", ".join(CONDITION_MODES)
+        raise UserError(f"config.{name}.condition is {mode!r}; allowed: {allowed}")
+    try:
+        objective = Objective(model.prediction, config.levels, config.weighting)
+    except ValueError as error:
+        raise UserError(f"config.{name}.{error}") from error
+    supervised = mode in ("detached", "joint")
+
+    def loss(
+        variables: Variables, batch: Batch, key: jax.Array, train: bool
+    ) -> tuple[jax.Array, Metrics, Params]:
+        target = to_float(batch["target"])
+        psi, features, stats = apply_condition(model, variables, batch, train and mode != "frozen")
+        metrics = {"psnr": psnr(psi, target)}
+        seen = (psi, features)
+        if mode in ("frozen", "detached"):
+            seen = jax.lax.stop_gradient(seen)
+        guide = guide_of(model, variables, *seen, batch)
+        level, value = diffusion_loss(
+            model, objective, variables, guide, target, batch["position"], config.batch_size, key,
+            train,
+        )  # fmt: skip
+        metrics |= {"diffusion_loss": value} | by_noise_level(value, level)
+        if supervised:
+            own, watched = supervise(model, variables, psi, features, batch, config)
+            value, metrics = value + own, metrics | watched | {"psi_loss": own}
+        return value, metrics, stats
+
+    trained = {
+        "frozen": (),
+        "unsupervised": ("condition",),
+    }.get(mode, _supervised_networks(model))
+    return Stage(name, (*trained, "denoiser"), loss)
+
+
+def diffusion_loss(
+    model: LPDiff,
+    objective: Objective,
+    variables: Variables,
+    guide: jax.Array,
+    target: jax.Array,
+    position: jax.Array,
+    global_batch: int,
+    key: jax.Array,
+    train: bool,
+) -> tuple[jax.Array, jax.Array]:
+    """The objective at random levels: (levels [B], per-sample losses [B]).
+
+    All randomness is keyed by a sample's position in the global batch, so that it does not depend
+    on how the batch is spread over devices.
+    """
+    keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(position)
+    levels = jnp.asarray(model.schedule.noise_levels, jnp.float32)
+    level = draw_levels(objective.levels, keys, position, global_batch, key, levels)
+    noise_of = lambda k: jax.random.normal(jax.random.fold_in(k, 1), target.shape[1:])  # noqa: E731
+    noise = jax.vmap(noise_of)(keys)
+    x_0 = model.residual(target, psi_of(guide))
+    with per_sample_dropout(keys):
+        output: Any = model.denoiser.apply(
+            variables["denoiser"], guide, diffuse(x_0, noise, level), level, train=train
+        )
+    return level, objective.per_sample_loss(output, x_0, noise, level)

@@ -1,0 +1,1 @@
+"""Restoring plates with a trained model."""

@@ -1,0 +1,84 @@
+"""The work directory: claimed by one run at a time, and by one model for good."""
+
+import contextlib
+import fcntl
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from lpdiff_jax.errors import UserError
+from lpdiff_jax.storage.config import FILE_NAME, differences, load_config, save_config
+from lpdiff_jax.training.state import TrainState
+
+_LOCK = "in-use.lock"
+
+
+@contextlib.contextmanager
+def claim(workdir: Path) -> Iterator[None]:
+    """Makes the directory, checks that it can be written, and keeps other runs out meanwhile.
+
+    Raises:
+      UserError: it cannot be written, or another run trains in it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        lock = (workdir / _LOCK).open("a")
+    except OSError as error:
+        raise UserError(
+            f"{workdir}: cannot be the work directory ({error}); choose another --workdir"
+        ) from error
+    with lock:
+        try:
+            # The kernel gives the lock back when the process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(
+                f"{workdir}: another run trains in this directory; wait for it, or choose another "
+                "--workdir"
+            ) from error
+        yield
+
+
+def check_same_run(config: ConfigDict, workdir: Path) -> None:
+    """Raises UserError, field by field, when the directory holds another model's run."""
+    path = workdir / FILE_NAME
+    if not path.exists():
+        return
+    own = ("model.", "stages")
+    changed = [line for line in differences(load_config(path), config) if line.startswith(own)]
+    if changed:
+        raise UserError(
+            f"{workdir} belongs to another model; choose another --workdir, or undo:\n  "
+            + "\n  ".join(changed)
+        )
+
+
+def write_config(config: ConfigDict, workdir: Path) -> None:
+    """Writes the configuration of the run that goes on from now.
+
+    Raises:
+      UserError: the directory is full or cannot be written.
+    """
+    try:
+        save_config(config, workdir / FILE_NAME)
+    except OSError as error:
+        raise UserError(f"{workdir}: the configuration cannot be written ({error})") from error
+
+
+def check_space(workdir: Path, state: TrainState) -> None:
+    """Raises UserError when the disk has no room for two checkpoints of a state."""
+    free, size = space(workdir, state)
+    if free < 2 * size:
+        raise UserError(
+            f"{workdir}: {free / 1e9:.2f} GB are free, and a checkpoint takes {size / 1e9:.2f} GB, "
+            "twice while one replaces another; make room or choose another --workdir"
+        )
+
+
+def space(directory: Path, state: TrainState) -> tuple[int, int]:
+    """The bytes that are free, and those that a checkpoint of a state takes."""
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
+    return shutil.disk_usage(directory).free, size
