@@ -92,7 +92,7 @@ def test_it_evaluates(trained, plates, tmp_path):
         regression_config(plates), trained, output=tmp_path / "eval", judges=Judges()
     )
     assert "restored" in report["rows"] and "psi" not in report["rows"]
-    assert report["rows"]["restored"]["psnr"]["mean"] > 5
+    assert report["rows"]["restored"]["figures"]["psnr"]["mean"] > 5
     assert len(list((tmp_path / "eval" / "restored").glob("*.png"))) == 2
 
 
