@@ -9,18 +9,17 @@ standard's boxes, for its Chinese characters. What is trained on one typeface re
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.errors import DataError
+from data_pipeline.fonts import FONTS, NOTO
 from data_pipeline.synthetic.strokes import draw_letter
 from data_pipeline.synthetic.styles import LETTERS, PlateStyle
 
-FONTS = Path(__file__).parent / "fonts"
-NOTO, ROBOTO = "NotoSansCJKsc-Bold-plates.otf", "Roboto-Bold-plates.ttf"
+ROBOTO = "Roboto-Bold-plates.ttf"
 STROKES = "strokes"
 # The files of the fonts of `LETTERS`, but for strokes, which are drawn.
 LATIN = dict(zip(LETTERS, (NOTO, ROBOTO, STROKES), strict=True))
