@@ -280,9 +280,29 @@ def look(
     scene = surface.mount(plate, _light(plate.shape, model.unevenness, rng), ambient, rng)
     if model.occlusion > 0:
         scene = surface.occlude(scene, model.occlusion, rng)
+    return shoot(scene, (plate.shape[1], plate.shape[0]), model, num_frames, rng)
+
+
+def shoot(
+    scene: np.ndarray,
+    size: tuple[float, float],
+    model: CameraModel[float],
+    num_frames: int,
+    rng: np.random.Generator,
+) -> tuple[list[np.ndarray], np.ndarray]:
+    """Photographs a mounted plate several times from afar and once from near.
+
+    Args:
+      scene: linear light, float32 RGB [H + 2 m, W + 2 m, 3] with m = `surface.MARGIN`, of the plate
+        and m millimetres around it, at 1 pixel a millimetre.
+      size: (width, height) of the plate, millimetres.
+      model, num_frames, rng: see `look`.
+
+    Returns:
+      As `look`.
+    """
     tint = model.tint * rng.standard_normal(2)
-    size = plate.shape[1] / 1000.0, plate.shape[0] / 1000.0
-    far, near = views(model, size, num_frames, rng)
+    far, near = views(model, (size[0] / 1000.0, size[1] / 1000.0), num_frames, rng)
     frames = []
     for view in far:
         gain = model.gain + model.flicker * rng.standard_normal()

@@ -109,6 +109,15 @@ def mount(
       Linear float32 RGB [H + 2 m, W + 2 m, 3].
     """
     height, width = plate.shape[:2]
+    car = surroundings((height, width), ambient, rng)
+    inner = car[MARGIN : MARGIN + height, MARGIN : MARGIN + width]
+    inner += plate[..., 3:] / np.float32(255.0) * (TO_LINEAR[plate[..., :3]] * light - inner)
+    return car
+
+
+def surroundings(shape: tuple[int, int], ambient: float, rng: np.random.Generator) -> np.ndarray:
+    """The car around a plate of `shape` (H, W), and where the plate will be; see `mount`."""
+    height, width = shape
     m = MARGIN
     paint = TO_LINEAR[_PAINTS[rng.choice(len(_PAINTS), p=_SHARES)]] * np.float32(ambient)
     rows = np.linspace(1.0, rng.uniform(0.4, 1.0), height + 2 * m, dtype=np.float32)
@@ -120,6 +129,4 @@ def mount(
     car[m - top : m + height + bottom, m - left : m + width + right] = plastic
     # The bumper's lower half and the plate's own shadow are dark.
     car[m + height :] *= np.float32(rng.uniform(0.02, 0.4))
-    inner = car[m : m + height, m : m + width]
-    inner += plate[..., 3:] / np.float32(255.0) * (TO_LINEAR[plate[..., :3]] * light - inner)
     return car

@@ -1,0 +1,109 @@
+"""Clean pictures of real plates as a source: group i puts one of them before the far camera."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.errors import DataError
+from data_pipeline.example import Example
+from data_pipeline.synthetic.drawn import ENDLESS, choose_camera, in_memory, stream
+from data_pipeline.synthetic.pictures import (
+    Picture,
+    Retouch,
+    held_out_texts,
+    photograph_picture,
+    province_weights,
+    read_pictures,
+    take_part,
+)
+
+
+@dataclass(frozen=True)
+class PictureSource:
+    """Groups of real plates, each a function of the seed and its index alone.
+
+    Attributes:
+      path: the folder of the pictures; see `pictures`.
+      seed: together with the index it decides everything.
+      num_frames: far frames a group.
+      preset, camera: see `drawn.DrawnSource`.
+      part: `train`, `held-out` or `all`.
+      held_out: how many texts are set aside for judging; see `pictures.held_out_texts`.
+      avoid: further texts that are never shown, such as those that another source sets aside.
+      balance: see `pictures.province_weights`.
+      retouch: field of `pictures.Retouch` -> value, in place of its own.
+    """
+
+    path: str
+    seed: int = 0
+    num_frames: int = 3
+    preset: str = "real-like"
+    camera: Mapping[str, Any] = field(default_factory=dict)
+    part: str = "train"
+    held_out: int = 0
+    avoid: frozenset[str] = frozenset()
+    balance: float = 0.5
+    retouch: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise DataError(f"num_frames is {self.num_frames}; it must be at least 1")
+        choose_camera(self.preset, self.camera)
+        known = {f.name for f in dataclasses.fields(Retouch)}
+        for name in self.retouch.keys() - known:
+            raise DataError(f"retouch.{name}: no such effect; choose of {', '.join(sorted(known))}")
+        _ = self.pictures, self._chances
+
+    @cached_property
+    def pictures(self) -> list[Picture]:
+        """The pictures of the part."""
+        pictures = take_part(read_pictures(self.path), self.part, self.held_out)
+        kept = [picture for picture in pictures if picture.text not in self.avoid]
+        if not kept:
+            raise DataError(f"{self.path}: every plate is held out by this source or another")
+        return kept
+
+    @cached_property
+    def aside(self) -> frozenset[str]:
+        """The texts that are set aside for judging."""
+        texts = [picture.text for picture in read_pictures(self.path)]
+        return held_out_texts(texts, self.held_out)
+
+    @cached_property
+    def _chances(self) -> np.ndarray:
+        return np.cumsum(province_weights([p.text for p in self.pictures], self.balance))
+
+    def without(self, texts: frozenset[str]) -> "PictureSource":
+        """The same source, but that plates of these texts are not trained on."""
+        if self.part != "train":
+            return self
+        return dataclasses.replace(self, avoid=self.avoid | texts)
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> Example:
+        """Photographs group `index`; its images are PPM, which costs nothing to decode."""
+        frames, target, text = self.render(stream(self.seed, "pictures", index), index)
+        return in_memory(f"picture-{index}", frames, target, text)
+
+    def render(
+        self, rng: np.random.Generator, index: int
+    ) -> tuple[list[np.ndarray], np.ndarray, str]:
+        """Photographs one picture: frames, ground truth and text, as `groups.render_group`.
+
+        Plates to train on are drawn by chance; those that are held out come in turn, so that a set
+        to judge by shows them equally often.
+        """
+        turn = index % len(self.pictures)
+        if self.part != "held-out":
+            turn = int(np.searchsorted(self._chances, rng.random() * self._chances[-1], "right"))
+        picture = self.pictures[turn]
+        camera = choose_camera(self.preset, self.camera)
+        retouch = Retouch(**self.retouch)
+        frames, target = photograph_picture(picture, camera, retouch, self.num_frames, rng)
+        return frames, target, picture.text
