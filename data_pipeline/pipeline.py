@@ -118,7 +118,7 @@ def train_dataset(
 
     Args:
       source: the examples; of a `MixedSource`, each part by its weight: any stretch of the stream
-        holds them in these shares, to within one example.
+        holds them in these shares, to within two examples.
       image_size: (H, W).
       num_frames: N; see `Loader` for groups with more or fewer.
       global_batch_size: examples a step over all processes; a multiple of `process_count`.
