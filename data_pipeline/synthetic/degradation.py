@@ -246,6 +246,45 @@ class View:
     stored: tuple[int, int]  # (height, width) of the crop as it is stored
 
 
+@dataclass(frozen=True)
+class Scene:
+    """A mounted plate in several resolutions, each half of the one before.
+
+    Attributes:
+      levels: linear light, float32 RGB.
+      margin: pixels around the plate in the first.
+    """
+
+    levels: tuple[np.ndarray, ...]
+    margin: int
+
+    @classmethod
+    def of(cls, mounted: np.ndarray, margin: int) -> "Scene":
+        """Halves the mounted plate as often as the smallest views may need."""
+        levels = [mounted]
+        for _ in range(2):
+            size = [max(n // 2, 1) for n in levels[-1].shape[1::-1]]
+            levels.append(cv2.resize(levels[-1], size, interpolation=cv2.INTER_AREA))
+        return cls(tuple(levels), margin)
+
+    def project(self, view: View, scale: int) -> np.ndarray:
+        """Warps the scene into a crop, `scale` samples a pixel: float32 [H * scale, W * scale, 3].
+
+        The coarsest level is taken whose plate has nine tenths of the crop's samples.
+        """
+        height, width = self.levels[0].shape[:2]
+        samples, plate = view.size[1] * scale, width - 2 * self.margin
+        level = max(k for k in range(len(self.levels)) if not k or plate >= 0.9 * samples * 2**k)
+        image, m = self.levels[level], self.margin
+        box = np.array([[m, m], [width - m, m], [width - m, height - m], [m, height - m]])
+        source = box * image.shape[1::-1] / (width, height) - 0.5
+        warp = cv2.getPerspectiveTransform(
+            source.astype(np.float32), (view.corners * scale - 0.5).astype(np.float32)
+        )
+        size = view.size[1] * scale, view.size[0] * scale
+        return cv2.warpPerspective(image, warp, size, borderMode=cv2.BORDER_REPLICATE)
+
+
 def draw(preset: CameraModel[Range], rng: np.random.Generator) -> CameraModel[float]:
     """Draws one group's conditions."""
     return CameraModel(
@@ -259,33 +298,36 @@ def look(
     model: CameraModel[float],
     num_frames: int,
     rng: np.random.Generator,
+    scale: float = 1.0,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Photographs a plate several times from afar and once from near.
 
     Args:
-      plate: uint8 RGBA [H, W, 4] at 1 pixel a millimetre.
+      plate: uint8 RGBA [H, W, 4].
       bolts: centres of the bolts, (x, y) in millimetres.
       model: the conditions.
       num_frames: far frames.
       rng: everything that differs between moments, noise included.
+      scale: pixels a millimetre of `plate`.
 
     Returns:
       Far frames in the order of the approach, and the near one: uint8 RGB [h, w, 3].
     """
-    plate = surface.wear(plate, model.wear, rng)
+    plate = surface.wear(plate, model.wear, rng, scale)
     if model.dirt > 0:
-        plate = surface.dirt(plate, model.dirt, rng)
-    plate = surface.bolt(plate, bolts, rng)
+        plate = surface.dirt(plate, model.dirt, rng, scale)
+    plate = surface.bolt(plate, bolts, rng, scale)
     ambient = 2.0 ** -max(model.night, 0.0)
-    scene = surface.mount(plate, _light(plate.shape, model.unevenness, rng), ambient, rng)
+    light = _light(plate.shape, model.unevenness, rng)
+    scene = surface.mount(plate, light, ambient, rng, scale)
     if model.occlusion > 0:
-        scene = surface.occlude(scene, model.occlusion, rng)
-    return shoot(scene, (plate.shape[1], plate.shape[0]), model, num_frames, rng)
+        scene = surface.occlude(scene, model.occlusion, rng, scale)
+    return shoot(scene, scale, model, num_frames, rng)
 
 
 def shoot(
     scene: np.ndarray,
-    size: tuple[float, float],
+    scale: float,
     model: CameraModel[float],
     num_frames: int,
     rng: np.random.Generator,
@@ -293,32 +335,35 @@ def shoot(
     """Photographs a mounted plate several times from afar and once from near.
 
     Args:
-      scene: linear light, float32 RGB [H + 2 m, W + 2 m, 3] with m = `surface.MARGIN`, of the plate
-        and m millimetres around it, at 1 pixel a millimetre.
-      size: (width, height) of the plate, millimetres.
+      scene: linear light, float32 RGB [H + 2 m, W + 2 m, 3], of the plate and m pixels around it;
+        see `surface`.
+      scale: pixels a millimetre of the plate; m is `surface.margin(scale)`.
       model, num_frames, rng: see `look`.
 
     Returns:
       As `look`.
     """
+    m = surface.margin(scale)
+    size = ((scene.shape[1] - 2 * m) / scale / 1000.0, (scene.shape[0] - 2 * m) / scale / 1000.0)
+    pictured = Scene.of(scene, m)
     tint = model.tint * rng.standard_normal(2)
-    far, near = views(model, (size[0] / 1000.0, size[1] / 1000.0), num_frames, rng)
+    far, near = views(model, size, num_frames, rng)
     frames = []
     for view in far:
         gain = model.gain + model.flicker * rng.standard_normal()
-        image = photograph(scene, view, model, _gains(gain, tint), rng)
+        image = photograph(pictured, view, model, _gains(gain, tint), rng)
         image = codec.enlarge(codec.video(image, model.qp, rng), view.stored)
         frames.append(codec.jpeg(image, round(model.quality), rng))
     # The ground truth is the frame that was chosen for being clear: four times the light.
     clear = dataclasses.replace(model, electrons=model.electrons + 0.6)
-    target = photograph(scene, near, clear, _gains(model.near_gain, 0.5 * tint), rng)
+    target = photograph(pictured, near, clear, _gains(model.near_gain, 0.5 * tint), rng)
     return frames, codec.jpeg(target, 95, rng)
 
 
 def _light(shape: tuple[int, ...], unevenness: float, rng: np.random.Generator) -> np.ndarray:
-    """Returns light that changes over the plate, float32 [H, W, 3]."""
-    corners = 1.0 - unevenness * rng.random((2, 2, 1)) * np.ones(3)
-    return cv2.resize(corners.astype(np.float32), shape[1::-1])
+    """Returns light that changes over the plate, float32 [H, W, 1]."""
+    corners = 1.0 - unevenness * rng.random((2, 2))
+    return cv2.resize(corners.astype(np.float32), shape[1::-1])[..., None]
 
 
 def _gains(stops: float, tint: np.ndarray) -> np.ndarray:
@@ -384,15 +429,15 @@ def _view(
 
 
 def photograph(
-    scene: np.ndarray,
+    scene: Scene,
     view: View,
     model: CameraModel[float],
     gains: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Takes one picture: air, lens, sensor, picture processing; uint8 RGB of the view's size."""
-    scale = 6 if view.size[1] < 64 else 2
-    light = _air(_project(scene, view, scale), view, model, scale, rng)
+    scale = 4 if view.size[1] < 64 else 2
+    light = _air(scene.project(view, scale), view, model, scale, rng)
     sigma = np.hypot(model.aberration, optics.diffraction(model.f_number, PIXEL))
     focus = model.focus * model.focal * 0.44 / (PIXEL * model.near_width) * 1000.0
     disc = optics.defocus(view.distance, focus, model.focal, model.f_number, PIXEL)
@@ -420,20 +465,3 @@ def _air(
         centre = tuple(rng.uniform((-0.1, -0.2), (1.1, 0.8)))
         light = weather.glare(light, model.glare, centre)
     return light
-
-
-def _project(scene: np.ndarray, view: View, scale: int) -> np.ndarray:
-    """Warps the scene into the crop, `scale` samples a pixel: float32 [H * scale, W * scale, 3]."""
-    m = surface.MARGIN
-    height, width = scene.shape[0] - 2 * m, scene.shape[1] - 2 * m
-    shrink = 1.0
-    while view.size[1] * scale < 0.6 * width * shrink:
-        shrink /= 2.0
-    if shrink < 1.0:
-        scene = cv2.resize(scene, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    source = (np.array([[0, 0], [width, 0], [width, height], [0, height]]) + m) * shrink - 0.5
-    warp = cv2.getPerspectiveTransform(
-        source.astype(np.float32), (view.corners * scale - 0.5).astype(np.float32)
-    )
-    size = view.size[1] * scale, view.size[0] * scale
-    return cv2.warpPerspective(scene, warp, size, borderMode=cv2.BORDER_REPLICATE)

@@ -33,6 +33,8 @@ META_FILE = "meta.json"
 PARTS = ("train", "held-out", "all")
 # Millimetres: a Chinese plate in one row (GA 36-2018).
 PLATE = (440.0, 140.0)
+# Pixels a millimetre of the scene.
+SCALE = 0.75
 # Width over height that squeezed pictures of plates had before: the middle nine tenths of the 22
 # known ones in EasyPR's training plates.
 _ASPECTS = (3.2, 4.0)
@@ -210,8 +212,8 @@ def photograph_picture(
     light = cv2.LUT(_recolour(image, retouch, rng), _curves(image, retouch, rng))
     scene = _mount(light, warp, size, model, rng)
     if model.occlusion > 0:
-        scene = surface.occlude(scene, model.occlusion, rng)
-    return shoot(scene, size, model, num_frames, rng)
+        scene = surface.occlude(scene, model.occlusion, rng, SCALE)
+    return shoot(scene, SCALE, model, num_frames, rng)
 
 
 def _shrunk(image: np.ndarray) -> tuple[np.ndarray, float]:
@@ -241,20 +243,24 @@ def _layout(
     shrink: float,
     retouch: Retouch,
     rng: np.random.Generator,
-) -> tuple[tuple[float, float], np.ndarray]:
-    """The plate's size in millimetres, and the map from the picture's pixels to the scene's."""
+) -> tuple[tuple[int, int], np.ndarray]:
+    """(width, height) of the plate in the scene, and the map from the picture's pixels to it."""
     height, width = shape[:2]
     stretch = 1.0 + rng.uniform(-retouch.aspect, retouch.aspect)
     if picture.corners is not None:
         source = np.array(picture.corners) * shrink
-        size = PLATE[0], round(PLATE[1] * stretch)
+        aspect = PLATE[0] / PLATE[1]
     else:
         source = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
         aspect = rng.uniform(*_ASPECTS) if picture.aspect < 0 else picture.aspect
-        size = PLATE[0], round(PLATE[0] * stretch / (aspect or width / height))
-    low = np.array([0.0, 0.0]) + rng.uniform(-retouch.shift, retouch.shift, 2) * size
-    high = np.array(size) + rng.uniform(-retouch.shift, retouch.shift, 2) * size
-    place = np.array([low, (high[0], low[1]), high, (low[0], high[1])]) + surface.MARGIN
+        aspect = aspect or width / height
+    size = round(PLATE[0] * SCALE), round(PLATE[0] * SCALE * stretch / aspect)
+    (left, top), (right, bottom) = (
+        np.array(corner) + rng.uniform(-retouch.shift, retouch.shift, 2) * size
+        for corner in ((0, 0), size)
+    )
+    place = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    place += surface.margin(SCALE)
     # Pixel centres: the middle of the first pixel, at 0, is half a pixel from the edge.
     warp = cv2.getPerspectiveTransform(
         (source - 0.5).astype(np.float32), (place - 0.5).astype(np.float32)
@@ -284,14 +290,13 @@ def _curves(image: np.ndarray, retouch: Retouch, rng: np.random.Generator) -> np
 def _mount(
     light: np.ndarray,
     warp: np.ndarray,
-    size: tuple[float, float],
+    size: tuple[int, int],
     model: CameraModel[float],
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Lays a picture in linear light over a car, lit unevenly: see `degradation.shoot`."""
-    scene = surface.surroundings(
-        (round(size[1]), round(size[0])), 2.0 ** -max(model.night, 0.0), rng
-    )
+    ambient = 2.0 ** -max(model.night, 0.0)
+    scene = surface.surroundings(size[::-1], ambient, rng, SCALE)
     shape = scene.shape[1::-1]
     cv2.warpPerspective(
         light, warp, shape, dst=scene, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT

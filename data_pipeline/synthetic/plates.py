@@ -61,8 +61,10 @@ def _emboss(plate: np.ndarray, height: np.ndarray, relief: float, scale: float) 
         return
     round_shoulders = cv2.GaussianBlur(height, (0, 0), 1.0 * scale)
     slope = cv2.Sobel(round_shoulders, cv2.CV_32F, 0, 1, ksize=3, scale=0.25)
-    lit = plate[..., :3] * (1.0 + relief * slope)[..., None]
-    plate[..., :3] = np.clip(np.round(lit + 60.0 * relief * slope[..., None]), 0, 255)
+    slope = slope * np.float32(relief)
+    lit = plate[..., :3] * (1.0 + slope)[..., None]
+    lit += (np.float32(60.0) * slope + np.float32(0.5))[..., None]  # rounded by the cut below
+    plate[..., :3] = np.clip(lit, 0, 255, out=lit)
 
 
 @functools.lru_cache(maxsize=64)
@@ -142,9 +144,9 @@ def _shrink(canvas: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def _blend(region: np.ndarray, colour: tuple[int, int, int], coverage: np.ndarray) -> None:
     """Paints a colour into a uint8 region [h, w, 3 or 4], in place."""
-    pixels = region[..., :3].astype(np.float32)
-    painted = pixels + (np.asarray(colour, np.float32) - pixels) * coverage[..., None]
-    region[..., :3] = np.round(painted)
+    pixels = np.ascontiguousarray(region[..., :3])
+    paint = np.broadcast_to(np.asarray(colour, np.uint8), pixels.shape).copy()
+    region[..., :3] = cv2.blendLinear(paint, pixels, coverage, np.float32(1.0) - coverage)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
