@@ -2,18 +2,20 @@
 
     <folder>/labels.json     {file name without its suffix: plate text}
     <folder>/meta.json       {file name without its suffix: what is known of it}, optional
+    <folder>/corners.json    the same, and goes before it; `lpdiff locate` writes it, optional
     <folder>/<name>.jpg      or any other suffix of `images.IMAGE_SUFFIXES`
 
-What `meta.json` may hold of a picture: `plate_box` [x, y, width, height], the plate in a rectified
-picture; `corners`, four of [x, y], the plate's corners clockwise from the upper left;
-`original_size` [width, height] where the picture was squeezed to another aspect (null where it was
-squeezed and nobody knows from what). All in pixels.
+What may be known of a picture: `corners`, four of [x, y], the plate's corners clockwise from the
+upper left; `plate_box` [x, y, width, height], the plate in a rectified picture; `original_size`
+[width, height] where the picture was squeezed to another aspect (null where it was squeezed and
+nobody knows from what), all in pixels; `colour`, `blue`, `yellow` or `green`.
 """
 
 import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ from data_pipeline.synthetic import surface
 from data_pipeline.synthetic.degradation import CameraModel, draw, shoot
 
 META_FILE = "meta.json"
+CORNERS_FILE = "corners.json"
 PARTS = ("train", "held-out", "all")
 # Millimetres: a Chinese plate in one row (GA 36-2018).
 PLATE = (440.0, 140.0)
@@ -53,12 +56,31 @@ class Picture:
         is the plate's upright box.
       aspect: width over height of what the picture shows; 0 as the picture has it, -1 squeezed from
         an unknown one.
+      colour: of the plate's ground; "" where it is not known.
     """
 
     path: Path
     text: str
     corners: tuple[tuple[float, float], ...] | None = None
     aspect: float = 0.0
+    colour: str = ""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A picture of a plate as it goes before the camera.
+
+    Attributes:
+      image: uint8 RGB.
+      text: the plate's.
+      corners: of the plate, [4, 2] pixels, clockwise from the upper left.
+      size: (width, height) of the plate, millimetres.
+    """
+
+    image: np.ndarray
+    text: str
+    corners: np.ndarray
+    size: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -70,6 +92,8 @@ class Retouch:
       white: least and largest brightness to which the plate's lightest part is brought, 1 = white.
       colour: largest change of each channel's gain.
       saturation: least and largest factor on colourfulness.
+      upright: share of plates with known corners that are not straightened, but cut out along the
+        picture's rows and columns.
       lean, heading: largest further turn of the camera and of the car, degrees.
       shift: largest error of each edge of the box, as a part of the plate's width and height.
       loose: share of plates whose crops are loose.
@@ -80,8 +104,9 @@ class Retouch:
     contrast: tuple[float, float] = (0.5, 1.0)
     white: tuple[float, float] = (0.4, 1.0)
     colour: float = 0.1
-    saturation: tuple[float, float] = (0.5, 1.1)
-    lean: float = 2.0
+    saturation: tuple[float, float] = (0.6, 1.2)
+    upright: float = 0.5
+    lean: float = 3.0
     heading: float = 5.0
     shift: float = 0.02
     loose: float = 0.15
@@ -89,8 +114,12 @@ class Retouch:
     aspect: float = 0.06
 
 
-def read_pictures(folder: str | Path) -> list[Picture]:
+def read_pictures(folder: str | Path, corners: str | Path = "") -> list[Picture]:
     """The pictures of a folder that have a text, in the order of their names.
+
+    Args:
+      folder: see above.
+      corners: a file to read in place of the folder's corners.json.
 
     Raises:
       DataError: no labels, none of a picture, or a file of what is known that cannot be read.
@@ -98,7 +127,10 @@ def read_pictures(folder: str | Path) -> list[Picture]:
     root = Path(folder)
     if not (root / LABELS_FILE).is_file():
         raise DataError(f"{root / LABELS_FILE}: no such file: it tells each picture's plate text")
+    if corners and not Path(corners).is_file():
+        raise DataError(f"{corners}: no such file; `lpdiff locate` writes it")
     labels, meta = read_labels(root), _read_meta(root / META_FILE)
+    found = _read_meta(Path(corners or root / CORNERS_FILE))
     files = {path.stem: path for path in sorted(root.iterdir()) if path.suffix in IMAGE_SUFFIXES}
     missing = sorted(labels.keys() - files.keys())
     if len(missing) == len(labels):
@@ -108,7 +140,8 @@ def read_pictures(folder: str | Path) -> list[Picture]:
             f"{root}: {len(missing)} labels without a picture, the first: {missing[0]!r}"
         )
     names = sorted(labels.keys() & files.keys())
-    return [_picture(files[name], labels[name], meta.get(name, {}), root) for name in names]
+    known = {name: meta.get(name, {}) | found.get(name, {}) for name in names}
+    return [_picture(files[name], labels[name], known[name], root) for name in names]
 
 
 def _read_meta(path: Path) -> dict[str, Any]:
@@ -142,7 +175,7 @@ def _picture(path: Path, text: str, known: Mapping[str, Any], root: Path) -> Pic
             f"{root / META_FILE}: {path.stem!r}: plate_box is [x, y, width, height], corners are "
             f"four of [x, y], original_size is [width, height] or null: {error}"
         ) from error
-    return Picture(path, text, corners, aspect)
+    return Picture(path, text, corners, aspect, str(known.get("colour") or ""))
 
 
 def held_out_texts(texts: Collection[str], count: int) -> frozenset[str]:
@@ -187,8 +220,25 @@ def province_weights(texts: Sequence[str], balance: float) -> np.ndarray:
     return weights / weights.sum()
 
 
-def photograph_picture(
-    picture: Picture,
+def view_picture(picture: Picture, retouch: Retouch, rng: np.random.Generator) -> Sight:
+    """A picture as it is: straightened where its corners are known, or as an upright box."""
+    image, shrink = _shrunk(read_image(picture.path))
+    height, width = image.shape[:2]
+    box = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
+    upright = rng.random() < retouch.upright
+    aspect = picture.aspect if picture.aspect >= 0 else rng.uniform(*_ASPECTS)
+    if picture.corners is not None:
+        corners = np.array(picture.corners) * shrink
+        if not upright or picture.aspect:  # nobody knows how upright boxes were squeezed
+            return Sight(image, picture.text, corners, PLATE)
+        (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
+        box = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+    high, wide = box[2, 1] - box[0, 1], box[2, 0] - box[0, 0]
+    return Sight(image, picture.text, box, (PLATE[0], PLATE[0] / (aspect or wide / high)))
+
+
+def photograph(
+    sight: Sight,
     ranges: CameraModel[tuple[float, float]],
     retouch: Retouch,
     num_frames: int,
@@ -197,7 +247,7 @@ def photograph_picture(
     """Puts a picture before the far camera.
 
     Args:
-      picture: which one.
+      sight: the picture.
       ranges: of the camera's conditions.
       retouch: how the picture may be changed before.
       num_frames: far frames.
@@ -206,14 +256,26 @@ def photograph_picture(
     Returns:
       Far frames and ground truth, as of `degradation.look`.
     """
-    image, shrink = _shrunk(read_image(picture.path))
     model = _conditions(draw(ranges, rng), retouch, rng)
-    size, warp = _layout(picture, image.shape, shrink, retouch, rng)
+    image, corners = _whole(sight)
+    size, warp = _layout(sight.size, corners, retouch, rng)
     light = cv2.LUT(_recolour(image, retouch, rng), _curves(image, retouch, rng))
     scene = _mount(light, warp, size, model, rng)
     if model.occlusion > 0:
         scene = surface.occlude(scene, model.occlusion, rng, SCALE)
     return shoot(scene, SCALE, model, num_frames, rng)
+
+
+def _whole(sight: Sight) -> tuple[np.ndarray, np.ndarray]:
+    """The picture, drawn out where the plate reaches beyond it, and the plate's corners."""
+    height, width = sight.image.shape[:2]
+    low, high = sight.corners.min(axis=0), sight.corners.max(axis=0)
+    beyond = np.maximum([-low[1], high[1] - height, -low[0], high[0] - width], 0.0)
+    top, bottom, left, right = (math.ceil(min(n, max(height, width))) for n in beyond)
+    if not top + bottom + left + right:
+        return sight.image, sight.corners
+    image = cv2.copyMakeBorder(sight.image, top, bottom, left, right, cv2.BORDER_REPLICATE)
+    return image, sight.corners + np.array([left, top])
 
 
 def _shrunk(image: np.ndarray) -> tuple[np.ndarray, float]:
@@ -238,23 +300,11 @@ def _conditions(
 
 
 def _layout(
-    picture: Picture,
-    shape: tuple[int, ...],
-    shrink: float,
-    retouch: Retouch,
-    rng: np.random.Generator,
+    plate: tuple[float, float], source: np.ndarray, retouch: Retouch, rng: np.random.Generator
 ) -> tuple[tuple[int, int], np.ndarray]:
     """(width, height) of the plate in the scene, and the map from the picture's pixels to it."""
-    height, width = shape[:2]
     stretch = 1.0 + rng.uniform(-retouch.aspect, retouch.aspect)
-    if picture.corners is not None:
-        source = np.array(picture.corners) * shrink
-        aspect = PLATE[0] / PLATE[1]
-    else:
-        source = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
-        aspect = rng.uniform(*_ASPECTS) if picture.aspect < 0 else picture.aspect
-        aspect = aspect or width / height
-    size = round(PLATE[0] * SCALE), round(PLATE[0] * SCALE * stretch / aspect)
+    size = round(plate[0] * SCALE), round(plate[1] * SCALE * stretch)
     (left, top), (right, bottom) = (
         np.array(corner) + rng.uniform(-retouch.shift, retouch.shift, 2) * size
         for corner in ((0, 0), size)
