@@ -5,7 +5,9 @@ coefficient maximization" (IEEE TPAMI 2008), as OpenCV has it: it does not mind 
 brightness, and its coefficient tells how good the fit is.
 """
 
+import dataclasses
 import functools
+import itertools
 import json
 import os
 from collections.abc import Iterator
@@ -18,7 +20,7 @@ from data_pipeline.images import read_image
 from data_pipeline.synthetic.pictures import read_pictures
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import PlateStyle, load_style
-from data_pipeline.synthetic.texts import matches
+from data_pipeline.synthetic.texts import PROVINCES
 
 # The coefficient from which on a fit is right: of 80 plates looked at, all above it were, and one
 # in two below.
@@ -34,12 +36,21 @@ STYLES = {
 _SCALE = 0.4
 _FILTERS = (9, 3)
 _STEPS = 40
+# First guesses: margins around the plate, share of the picture's width (twice that of its height),
+# and how far the plate falls from left to right, share of the height that it leaves.
+_INSETS = (0.0, 0.04, 0.08)
+_FALLS = (0.0, 0.3, -0.3, 0.6, -0.6, 1.0, -1.0)
 
 
 def style_of(text: str, colour: str = "") -> PlateStyle | None:
-    """The style of a plate of this text and colour; None: none that can be drawn."""
+    """The style of a plate of this text and colour; None: it is none of `STYLES`.
+
+    A province and as many letters and digits as the style has boxes will do: not every pattern that
+    is met in traffic is one of the style's.
+    """
+    civil = text[:1] in PROVINCES and text[1:].isascii() and text[1:].isalnum()
     styles = map(load_style, STYLES.get(colour, ()))
-    return next((style for style in styles if matches(style, text)), None)
+    return next((s for s in styles if civil and len(s.boxes) == len(text)), None)
 
 
 def locate(
@@ -78,6 +89,8 @@ def locate(
 @functools.lru_cache(maxsize=64)
 def _template(text: str, style: PlateStyle) -> np.ndarray:
     """The red of a drawn plate, float32 [h, w]."""
+    # A text is a pattern of its own: its characters stand for themselves.
+    style = dataclasses.replace(style, patterns={text: 1.0})
     return draw_plate(text, style, _SCALE)[..., 0].astype(np.float32)
 
 
@@ -99,10 +112,13 @@ def _guesses(
     height, width = shape[:2]
     if box is not None:
         yield np.asarray(box, float)
-    spare = max(height - width * style.size[1] / style.size[0], 0.0)
-    for fall in (0.0, 0.3, -0.3, 0.6, -0.6, 1.0, -1.0):
+    for inset, fall in itertools.product(_INSETS, _FALLS):
+        x, y = inset * width, 2.0 * inset * height
+        wide, high = width - 2 * x, height - 2 * y
+        spare = max(high - wide * style.size[1] / style.size[0], 0.0)
         left, right = max(-fall, 0.0) * spare, max(fall, 0.0) * spare
-        yield np.array([[0, left], [width, right], [width, height - left], [0, height - right]])
+        corners = [[0, left], [wide, right], [wide, high - left], [0, high - right]]
+        yield np.array(corners) + np.array([x, y])
 
 
 def _likeness(red: np.ndarray, warp: np.ndarray, drawn: np.ndarray) -> float:

@@ -102,7 +102,7 @@ class Retouch:
     """
 
     contrast: tuple[float, float] = (0.5, 1.0)
-    white: tuple[float, float] = (0.4, 1.0)
+    white: tuple[float, float] = (0.5, 1.0)
     colour: float = 0.1
     saturation: tuple[float, float] = (0.6, 1.2)
     upright: float = 0.5
