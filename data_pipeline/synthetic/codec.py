@@ -80,10 +80,7 @@ def _quantise(
     if reference is not None:
         kept *= np.abs(scaled).max(axis=(2, 3), keepdims=True) > change
     plane = (_DCT.T @ kept @ _DCT).transpose(0, 2, 1, 3).reshape(plane.shape) + start
-    for axis in (0, 1):
-        plane = _deblock(np.moveaxis(plane, axis, 0), step)
-        plane = np.moveaxis(plane, 0, axis)
-    return plane
+    return _deblock(_deblock(plane, step).T, step).T
 
 
 def _deblock(plane: np.ndarray, step: float) -> np.ndarray:

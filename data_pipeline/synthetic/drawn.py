@@ -4,6 +4,7 @@ import dataclasses
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,11 @@ class DrawnSource:
 
     def __post_init__(self) -> None:
         check_drawing(self.num_frames, self.preset, self.styles, self.letters)
-        choose_camera(self.preset, self.camera)
+        _ = self._ranges
+
+    @cached_property
+    def _ranges(self) -> CameraModel[Range]:
+        return choose_camera(self.preset, self.camera)
 
     def __len__(self) -> int:
         return ENDLESS
@@ -49,7 +54,7 @@ class DrawnSource:
         frames, target, text = render_group(
             stream(self.seed, "drawn", index),
             num_frames=self.num_frames,
-            preset=choose_camera(self.preset, self.camera),
+            preset=self._ranges,
             styles=self.styles,
             uniform=self.uniform,
             letters=self.letters or ("varied" if self.preset == "varied" else ""),

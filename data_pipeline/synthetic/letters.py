@@ -142,7 +142,7 @@ def _cell(box: Sequence[float]) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of a character's part of the plate, pixels."""
     x, y, w, h = box
     edges = x - _PAD[0], y - _PAD[1], x + w + _PAD[0], y + h + _PAD[1]
-    left, top, right, bottom = (max(round(v * SCALE), 0) for v in edges)
+    left, top, right, bottom = (round(max(v, 0.0) * SCALE) for v in edges)
     return left, top, right, bottom
 
 

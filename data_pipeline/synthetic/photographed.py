@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
+from data_pipeline.synthetic.degradation import CameraModel, Range
 from data_pipeline.synthetic.drawn import ENDLESS, choose_camera, in_memory, stream
 from data_pipeline.synthetic.letters import COLOURS, TypeCase, known_style, set_anew
 from data_pipeline.synthetic.pictures import (
@@ -63,10 +64,6 @@ class PictureSource:
     def __post_init__(self) -> None:
         if self.num_frames < 1:
             raise DataError(f"num_frames is {self.num_frames}; it must be at least 1")
-        choose_camera(self.preset, self.camera)
-        known = {f.name for f in dataclasses.fields(Retouch)}
-        for name in self.retouch.keys() - known:
-            raise DataError(f"retouch.{name}: no such effect; choose of {', '.join(sorted(known))}")
         unknown = self.colours.keys() - COLOURS.keys()
         if unknown or any(not weight >= 0 for weight in self.colours.values()):
             raise DataError(
@@ -76,6 +73,7 @@ class PictureSource:
             raise DataError(
                 f"recombine is {self.recombine}, balance {self.balance}: both must be in 0..1"
             )
+        _ = self._ranges, self._retouch, self.pictures
         if (self.recombine or self._paints[0]) and not self._case.pictures:
             raise DataError(
                 f"{self.path}: no corners are known, so that no plate can be set anew: run "
@@ -96,6 +94,17 @@ class PictureSource:
         """The texts that are set aside for judging."""
         texts = [picture.text for picture in read_pictures(self.path, self.corners)]
         return held_out_texts(texts, self.held_out)
+
+    @cached_property
+    def _ranges(self) -> CameraModel[Range]:
+        return choose_camera(self.preset, self.camera)
+
+    @cached_property
+    def _retouch(self) -> Retouch:
+        known = {f.name for f in dataclasses.fields(Retouch)}
+        for name in self.retouch.keys() - known:
+            raise DataError(f"retouch.{name}: no such effect; choose of {', '.join(sorted(known))}")
+        return Retouch(**self.retouch)
 
     @cached_property
     def _chances(self) -> np.ndarray:
@@ -138,12 +147,11 @@ class PictureSource:
         turn = index % len(self.pictures)
         if self.part != "held-out":
             turn = int(np.searchsorted(self._chances, rng.random() * self._chances[-1], "right"))
-        retouch = Retouch(**self.retouch)
+        retouch = self._retouch
         sight = self._set_anew(self.pictures[turn], rng)
         if sight is None:
             sight = view_picture(self.pictures[turn], retouch, rng)
-        camera = choose_camera(self.preset, self.camera)
-        frames, target = photograph(sight, camera, retouch, self.num_frames, rng)
+        frames, target = photograph(sight, self._ranges, retouch, self.num_frames, rng)
         return frames, target, sight.text
 
     def _set_anew(self, picture: Picture, rng: np.random.Generator) -> Sight | None:

@@ -113,6 +113,16 @@ class Retouch:
     slack: float = 3.0
     aspect: float = 0.06
 
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, ranged = getattr(self, field.name), isinstance(field.default, tuple)
+            fault = np.shape(value) != ((2,) if ranged else ()) or np.min(value) < 0
+            if fault or (ranged and value[0] > value[1]):
+                what = (
+                    "two numbers from 0 up, the smaller first" if ranged else "a number from 0 up"
+                )
+                raise DataError(f"retouch.{field.name} = {value}: must be {what}")
+
 
 def read_pictures(folder: str | Path, corners: str | Path = "") -> list[Picture]:
     """The pictures of a folder that have a text, in the order of their names.
@@ -327,8 +337,8 @@ def _recolour(image: np.ndarray, retouch: Retouch, rng: np.random.Generator) -> 
 
 def _curves(image: np.ndarray, retouch: Retouch, rng: np.random.Generator) -> np.ndarray:
     """Curves from grey levels to linear light, float32 [256, 1, 3]: contrast, white, colour."""
-    luma = cv2.cvtColor(image[::2, ::2], cv2.COLOR_RGB2GRAY)
-    middle, lightest = np.percentile(luma, (50, 97))
+    luma = np.sort(cv2.cvtColor(image[::2, ::2], cv2.COLOR_RGB2GRAY), axis=None)
+    middle, lightest = (float(luma[int(share * (luma.size - 1))]) for share in (0.5, 0.97))
     contrast = rng.uniform(*retouch.contrast)
     levels = np.clip(middle + contrast * (np.arange(256.0) - middle), 0.0, 255.0)
     white = max(middle + contrast * (lightest - middle), 32.0)

@@ -310,6 +310,8 @@ def test_the_ground_truth_shows_the_plate_that_is_named(folder: Path) -> None:
     ("options", "message"),
     [
         ({"retouch": {"zoom": 1.0}}, "retouch.zoom: no such effect"),
+        ({"retouch": {"contrast": 0.5}}, r"retouch.contrast = 0.5: must be two numbers"),
+        ({"retouch": {"lean": -1.0}}, r"retouch.lean = -1.0: must be a number from 0 up"),
         ({"colours": {"pink": 1.0}}, "colours .*must be weights of blue, yellow"),
         ({"recombine": 1.5}, "recombine is 1.5"),
         ({"num_frames": 0}, "num_frames is 0"),
