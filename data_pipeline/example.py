@@ -40,6 +40,11 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> Example: ...
 
 
+def nearest_frames(count: int, most: int) -> range:
+    """Which of `count` frames, in order of the approach, are used where `most` may be: the last."""
+    return range(max(0, count - most), count)
+
+
 def encode_text(text: str) -> np.ndarray:
     """A plate's text as u8 [32]: UTF-8, zero padded; all zero means that it is not known."""
     encoded = text.encode()

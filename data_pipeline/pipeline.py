@@ -17,7 +17,7 @@ import numpy as np
 from absl import flags
 
 from data_pipeline.errors import DataError
-from data_pipeline.example import TEXT_BYTES, Source, decode_text, encode_text
+from data_pipeline.example import TEXT_BYTES, Source, decode_text, encode_text, nearest_frames
 from data_pipeline.images import decode_image, resize
 from data_pipeline.mixing import MixedSource
 
@@ -82,10 +82,9 @@ class Loader:
         example = self.source[index]
         if example.target is None:
             raise DataError(f"group {example.name!r} has no ground truth")
-        first = max(0, len(example.frames) - self.num_frames)
         frames: Sequence[np.ndarray] = [
-            decode_image(data, f"group {example.name!r}, frame {i + 1}")
-            for i, data in enumerate(example.frames[first:], first)
+            decode_image(example.frames[i], f"group {example.name!r}, frame {i + 1}")
+            for i in nearest_frames(len(example.frames), self.num_frames)
         ]
         target = decode_image(example.target, f"group {example.name!r}, ground truth")
         if self.augment is not None:

@@ -1,11 +1,11 @@
 """How fast a model restores on this machine, and how fast the machine could be at most."""
 
 import dataclasses
+import functools
 import importlib.util
 import os
 import platform
 import re
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -18,7 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods import registry
+from lpdiff_jax.methods.base import How
 from lpdiff_jax.restoring.restorer import Restorer
 
 FRAMES = 3
@@ -58,15 +59,15 @@ class Row:
 
     Attributes:
       batch: plates at a time.
-      steps: denoiser calls.
-      dtype: precision of the computation.
-      p50, p95: milliseconds a batch, from frames to plates.
+      steps: steps of the sampler; 1 in a method that has none.
+      dtype: the precision of the computation.
+      p50, p95: milliseconds per batch, from frames to plates.
       plates_per_second: batch / p50.
-      psi_ms: of which psi takes so much.
-      call_ms: one denoiser call within the sampler: what is left, divided by steps.
-      call_gflop: floating-point operations of a call, as XLA counts them.
-      share_of_peak: what a call reaches of the matrix product's speed in its dtype.
-      memory_mb: arguments and temporary arrays of the sampler, as compiled.
+      estimate_ms: the part of it before anything is drawn (LP-Diff's psi).
+      call_ms: what is left, per step.
+      gflop: floating-point operations of the whole, as XLA counts them, in 1e9.
+      share_of_peak: what the whole reaches of the matrix product's speed in its dtype.
+      memory_mb: arguments and temporary arrays of the drawing, as compiled.
     """
 
     batch: int
@@ -75,14 +76,14 @@ class Row:
     p50: float
     p95: float
     plates_per_second: float
-    psi_ms: float
+    estimate_ms: float
     call_ms: float
-    call_gflop: float
+    gflop: float
     share_of_peak: float
     memory_mb: float
 
 
-def load(source: str, dtype: str | None = None) -> Restorer:
+def load(source: str | None, dtype: str | None = None) -> Restorer:
     """A model, or the untrained model of a configuration file (speed does not depend on weights).
 
     Args:
@@ -92,25 +93,24 @@ def load(source: str, dtype: str | None = None) -> Restorer:
     Raises:
       UserError: there is no such model or configuration.
     """
+    if source is None or Path(source).suffix != ".py":
+        return Restorer.load(source, dtype=dtype)
     path = Path(source)
-    if path.suffix != ".py":
-        return Restorer.load(path, dtype=dtype)
     config = _config_of(path)
-    model = build_model(config.model.to_dict())
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    method = registry.build(config)
+    init = functools.partial(method.init, networks=method.networks)
+    shapes = jax.eval_shape(init, jax.random.key(0))
     generator = np.random.default_rng(0)
     variables = jax.tree.map(
         lambda x: 0.02 * generator.standard_normal(x.shape, np.float32), shapes
     )
-    return Restorer(model, variables, config.sampler.to_dict(), dtype=dtype)
+    restorer = Restorer(method, variables, config.get("sampler", {}))
+    return restorer if dtype is None else restorer.in_precision(dtype)
 
 
 def _config_of(path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such configuration")
-    root = str(path.resolve().parent.parent)
-    if root not in sys.path:
-        sys.path.insert(0, root)  # configurations build on each other: `from configs import ...`
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -161,45 +161,56 @@ def _device_name() -> str:
 def measure(
     restorer: Restorer, machine: Machine, batch: int, steps: int | None = None, repeats: int = 20
 ) -> Row:
-    """Times psi, and psi with sampling, on random frames."""
-    restorer.max_batch = max(restorer.max_batch, batch)
+    """Times the estimate, and the whole restoration, on random frames."""
+    restorer = dataclasses.replace(restorer, max_batch=max(restorer.max_batch, batch))
     generator = np.random.default_rng(0)
     frames = generator.uniform(-1, 1, (batch, FRAMES, *restorer.image_size, 3)).astype(np.float32)
-    steps = steps or restorer.sampler.steps
+    how = restorer.method.choose(restorer.defaults, steps=steps)
+    count = step_count(how)
     whole = time_calls(lambda: restorer.restore(frames, steps=steps), repeats)
-    psi_seconds = time_calls(lambda: restorer.condition(frames), repeats).quantile(0.5)
-    p50 = whole.quantile(0.5)
-    call = max(p50 - psi_seconds, 0.0) / steps
-    dtype = str(restorer.model.denoiser.dtype)
-    gflop = denoiser_gflop(restorer, batch)
+    known = time_calls(lambda: restorer.estimate(frames), repeats).quantile(0.5)
+    p50, dtype = whole.quantile(0.5), jnp.dtype(restorer.method.dtype).name
+    gflop = operations(restorer, batch, steps) / 1e9
     return Row(
         batch=batch,
-        steps=steps,
+        steps=count,
         dtype=dtype,
         p50=1e3 * p50,
         p95=1e3 * whole.quantile(0.95),
         plates_per_second=batch / p50,
-        psi_ms=1e3 * psi_seconds,
-        call_ms=1e3 * call,
-        call_gflop=gflop,
-        share_of_peak=gflop / call / machine.matmul[dtype],
-        memory_mb=sampler_memory(restorer, batch, steps) / 1e6,
+        estimate_ms=1e3 * known,
+        call_ms=1e3 * max(p50 - known, 0.0) / count,
+        gflop=gflop,
+        share_of_peak=gflop / p50 / machine.matmul[dtype],
+        memory_mb=draw_memory(restorer, batch, how) / 1e6,
     )
 
 
-def denoiser_gflop(restorer: Restorer, batch: int) -> float:
-    """Floating-point operations of one denoiser call, in 1e9."""
-    image = jax.ShapeDtypeStruct((batch, *restorer.image_size, 3), jnp.float32)
-    guide = jax.ShapeDtypeStruct((*image.shape[:3], restorer.guide_channels), jnp.float32)
-    level = jax.ShapeDtypeStruct((batch,), jnp.float32)
-    lowered = jax.jit(restorer.model.predict_noise).lower(restorer.variables, guide, image, level)
+def step_count(how: How) -> int:
+    """The steps of a sampler; 1 where there is none."""
+    return int(getattr(how, "steps", 1))
+
+
+def operations(restorer: Restorer, batch: int, steps: int | None = None) -> float:
+    """Floating-point operations of restoring a batch: the estimate, and every step behind it."""
+    shape = jax.ShapeDtypeStruct
+    frames = shape((batch, FRAMES, *restorer.image_size, 3), jnp.float32)
+    estimate = jax.jit(restorer.method.estimate).lower(restorer.variables, frames)
+    count = step_count(restorer.method.choose(restorer.defaults, steps=steps))
+    # XLA counts a loop's body once, however often it runs.
+    one = None if count == 1 else 1
+    step = restorer.lowered_draw(batch, restorer.method.choose(restorer.defaults, steps=one))
+    return _flops(estimate) + count * _flops(step)
+
+
+def _flops(lowered: Any) -> float:
     analysis: Any = lowered.cost_analysis()
-    return float(analysis["flops"]) / 1e9
+    return float((analysis or {}).get("flops", 0.0))
 
 
-def sampler_memory(restorer: Restorer, batch: int, steps: int) -> int:
-    """Bytes of arguments, results and temporary arrays of the compiled sampler."""
-    analysis: Any = restorer.compiled_sampler(batch, steps).memory_analysis()
+def draw_memory(restorer: Restorer, batch: int, how: How) -> int:
+    """Bytes of arguments, results and temporary arrays of the compiled drawing."""
+    analysis: Any = restorer.lowered_draw(batch, how).compile().memory_analysis()
     return int(
         analysis.temp_size_in_bytes
         + analysis.argument_size_in_bytes
@@ -208,11 +219,12 @@ def sampler_memory(restorer: Restorer, batch: int, steps: int) -> int:
 
 
 def profile(restorer: Restorer, batch: int, steps: int | None = None) -> list[tuple[str, float]]:
-    """Where the sampler's time goes: (operation, share of the time), the largest first."""
-    guide = np.zeros((batch, *restorer.image_size, restorer.guide_channels), np.float32)
-    run = lambda: jax.block_until_ready(restorer.sample(guide, steps=steps))  # noqa: E731
+    """Where the drawing's time goes: (operation, share of the time), the largest first."""
+    estimate = restorer.estimate(np.zeros((batch, 1, *restorer.image_size, 3), np.float32))
+    run = lambda: jax.block_until_ready(restorer.draw(estimate, steps=steps))  # noqa: E731
     run()
-    kinds = _kinds(restorer.compiled_sampler(batch, steps).as_text())
+    how = restorer.method.choose(restorer.defaults, steps=steps)
+    kinds = _kinds(restorer.lowered_draw(batch, how).compile().as_text())
     nanoseconds: defaultdict[str, float] = defaultdict(float)
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
@@ -251,14 +263,24 @@ def as_text(machine: Machine, rows: Sequence[Row], shares: Sequence[tuple[str, f
     lines = [
         f"{machine.device}, {machine.cores} cores: matrix product {peaks}; "
         f"memory {machine.bandwidth:.1f} GB/s",
-        "batch  steps  plates/s   p50 ms   p95 ms   psi ms  call ms  GFLOP/call  of peak     MB",
+        "batch  steps  plates/s   p50 ms   p95 ms  estimate ms  step ms    GFLOP  of peak     MB",
     ]
     lines += [
-        f"{r.batch:5}  {r.steps:5}  {r.plates_per_second:8.2f} {r.p50:8.1f} {r.p95:8.1f} "
-        f"{r.psi_ms:8.1f} {r.call_ms:8.2f}  {r.call_gflop:10.2f}  {r.share_of_peak:7.1%}  "
+        f"{r.batch:5}  {r.steps:5}  {r.plates_per_second:8.2f} {r.p50:8.1f} {r.p95:8.1f}     "
+        f"{r.estimate_ms:8.1f} {r.call_ms:8.2f} {r.gflop:8.2f}  {_share(r.share_of_peak):>7}  "
         f"{r.memory_mb:5.0f}"
         for r in rows
     ]
+    if any(r.share_of_peak > 1 for r in rows):
+        lines.append(
+            "busy: a share above 100 % means that other work slowed the measurement of the limit "
+            "down; measure again on an idle machine"
+        )
     if shares:
         lines.append("time by operation: " + ", ".join(f"{k} {v:.1%}" for k, v in shares[:8]))
     return "\n".join(lines)
+
+
+def _share(share: float) -> str:
+    """A share of the limit; no machine reaches more than all of it."""
+    return f"{share:.1%}" if share <= 1 else "busy"

@@ -1,6 +1,7 @@
 """Exceptions that a user is meant to read, and the check that most often raises one."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 
 class UserError(Exception):
@@ -18,3 +19,12 @@ def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
     """Raises ValueError, naming what is allowed, when a named choice is not one of them."""
     if value not in allowed:
         raise ValueError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}")
+
+
+@contextlib.contextmanager
+def explained_section(name: str) -> Iterator[None]:
+    """What a configuration's section cannot mean becomes a UserError that names the section."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError) as error:
+        raise UserError(f"the configuration's section `{name}` does not fit: {error}") from error

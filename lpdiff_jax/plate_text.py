@@ -75,24 +75,46 @@ def slot_labels(text: jax.Array, charset: str, slots: int) -> jax.Array:
     return jnp.where(readable, labels, UNKNOWN)
 
 
-def read_slots(probabilities: np.ndarray, charset: str, slope: float = 1.0) -> list[Reading]:
-    """Spells the likeliest text of each plate.
+@dataclass(frozen=True)
+class SlotReader:
+    """Spells what a reading head's slots say.
 
-    Empty slots are left out of the text; that they are empty counts for its confidence.
-
-    Args:
-      probabilities: [B, S, C] of the slots' classes; class 0 is an empty slot.
-      charset: the character of class 1, 2, ...
-      slope: of a plate's confidence in log-odds. Above 1: the characters of a plate are right, or
-        wrong, together more often than their product says.
+    Attributes:
+      charset: the characters of class 1, 2, ...; class 0 is an empty slot.
+      temperature: what the head's logits are divided by, so that its confidence is right.
+      slope: the slope of a plate's confidence in log-odds. Above 1: the characters of a plate are
+        right, or wrong, together more often than their product says.
+      readable: the confidence from which on a plate is called readable.
     """
-    return [_spell(slots, charset, slope) for slots in probabilities]
 
+    charset: str
+    temperature: float = 1.0
+    slope: float = 1.0
+    readable: float = 0.95
 
-def _spell(slots: np.ndarray, charset: str, slope: float) -> Reading:
-    classes, best = slots.argmax(-1), slots.max(-1)
-    text = "".join(charset[k - 1] for k in classes if k)
-    # Rounding may leave a probability a little above 1.
-    chance = min(float(np.prod(best)), 1.0) if text else 0.0
-    right, wrong = chance**slope, (1.0 - chance) ** slope
-    return Reading(text, right / (right + wrong), tuple(map(float, best[classes > 0])))
+    def __post_init__(self) -> None:
+        if len(set(self.charset)) != len(self.charset) or not self.charset:
+            raise ValueError("reader.charset is empty or names a character twice")
+
+    def read(self, probabilities: np.ndarray) -> list[Reading]:
+        """The likeliest text of each plate, from the slots' probabilities [B, S, C].
+
+        Empty slots are left out of the text; that they are empty counts for its confidence.
+        """
+        return [self._spell(slots) for slots in np.asarray(probabilities)]
+
+    def relies_on(self, reading: Reading) -> bool:
+        """Whether a reading is sure enough to be called readable."""
+        return reading.confidence >= self.readable
+
+    def _spell(self, slots: np.ndarray) -> Reading:
+        classes, best = slots.argmax(-1), slots.max(-1)
+        text = "".join(self.charset[k - 1] for k in classes if k)
+        # Rounding may leave a probability a little above 1.
+        chance = min(float(np.prod(best)), 1.0) if text else 0.0
+        return Reading(text, self.calibrated(chance), tuple(map(float, best[classes > 0])))
+
+    def calibrated(self, chance: float) -> float:
+        """A plate's confidence, from the product of its characters' in [0, 1]."""
+        right, wrong = chance**self.slope, (1.0 - chance) ** self.slope
+        return right / (right + wrong)

@@ -61,10 +61,11 @@ def _emboss(plate: np.ndarray, height: np.ndarray, relief: float, scale: float) 
         return
     round_shoulders = cv2.GaussianBlur(height, (0, 0), 1.0 * scale)
     slope = cv2.Sobel(round_shoulders, cv2.CV_32F, 0, 1, ksize=3, scale=0.25)
-    slope = slope * np.float32(relief)
-    lit = plate[..., :3] * (1.0 + slope)[..., None]
-    lit += (np.float32(60.0) * slope + np.float32(0.5))[..., None]  # rounded by the cut below
-    plate[..., :3] = np.clip(lit, 0, 255, out=lit)
+    # Slopes lie at strokes' edges: the rest of the plate stays as it is.
+    edges = np.abs(slope) > 1e-3
+    change = (np.float32(relief) * slope[edges])[:, None]
+    lit = plate[edges, :3] * (1 + change) + 60 * change
+    plate[edges, :3] = np.clip(np.rint(lit), 0, 255)
 
 
 @functools.lru_cache(maxsize=64)
@@ -144,9 +145,14 @@ def _shrink(canvas: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def _blend(region: np.ndarray, colour: tuple[int, int, int], coverage: np.ndarray) -> None:
     """Paints a colour into a uint8 region [h, w, 3 or 4], in place."""
-    pixels = np.ascontiguousarray(region[..., :3])
-    paint = np.broadcast_to(np.asarray(colour, np.uint8), pixels.shape).copy()
-    region[..., :3] = cv2.blendLinear(paint, pixels, coverage, np.float32(1.0) - coverage)
+    rows = np.flatnonzero(coverage.max(axis=1) > 0)
+    if not len(rows):
+        return
+    # Most marks and all characters leave rows free: what is not painted is not touched.
+    part = slice(rows[0], rows[-1] + 1)
+    pixels = region[part, :, :3].astype(np.float32)
+    pixels += (np.asarray(colour, np.float32) - pixels) * coverage[part, :, None]
+    region[part, :, :3] = np.rint(pixels, out=pixels)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -2,17 +2,22 @@
 
 A command module has `HELP` (one line), `add_arguments(parser)` and `run(args) -> int | None`.
 Only the module of the command that was called is imported beyond its argument definitions, so
-heavy imports belong inside `run`.
+heavy imports belong inside `run`. Those of `SCRIPTS` have `HELP` and `main(argv)`: their flags are
+absl's, which know every field of a configuration.
 """
 
 import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from data_pipeline.errors import DataError
+from lpdiff_jax import __version__
 from lpdiff_jax.errors import UserError
 
+# Subcommand -> module of this package, with flags of its own.
+SCRIPTS = {"train": "train", "eval": "eval"}
 # Subcommand -> module of this package; the order is that of `lpdiff --help`.
 COMMANDS = {
     "restore": "restore",
@@ -34,18 +39,28 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="lpdiff", description="Restore licence plates from several degraded frames."
     )
+    parser.add_argument("--version", action="version", version=f"lpdiff-jax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module_name in SCRIPTS.items():
+        commands.add_parser(name, help=_module(module_name).HELP, add_help=False)
     for name, module_name in COMMANDS.items():
-        module = importlib.import_module(f"lpdiff_jax.cli.{module_name}")
+        module = _module(module_name)
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     return parser
 
 
+def _module(name: str) -> Any:
+    return importlib.import_module(f"lpdiff_jax.cli.{name}")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns 0 on success and 2 for a user's mistake."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else list(argv)
+    if words and words[0] in SCRIPTS:
+        _module(SCRIPTS[words[0]]).main(words[1:])  # exits
+    args = build_parser().parse_args(words)
     try:
         return args.run(args) or 0
     except (UserError, DataError) as error:

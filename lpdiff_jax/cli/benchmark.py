@@ -8,7 +8,8 @@ HELP = "measure how fast plates are restored on this machine, and how fast they 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument(
-        "--model", required=True, help="a model, or a configuration file (untrained, as fast)"
+        "--model",
+        help="a model, or a configuration file: untrained, as fast (default: the packaged model)",
     )
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32], help="plates at a time")
     parser.add_argument(
@@ -25,6 +26,8 @@ def run(args: argparse.Namespace) -> None:
     import dataclasses
     import json
 
+    import numpy as np
+
     from lpdiff_jax import benchmark
     from lpdiff_jax.compilation import enable_compilation_cache
     from lpdiff_jax.errors import UserError
@@ -33,10 +36,10 @@ def run(args: argparse.Namespace) -> None:
         raise UserError("--batch, --steps and --repeats are at least 1")
     enable_compilation_cache()
     restorer = benchmark.load(args.model, args.dtype)
-    machine = benchmark.measure_machine((str(restorer.model.denoiser.dtype),))
+    machine = benchmark.measure_machine((np.dtype(restorer.method.dtype).name,))
     rows = [
         benchmark.measure(restorer, machine, batch, steps, args.repeats)
-        for steps in args.steps or [restorer.sampler.steps]
+        for steps in args.steps or [None]
         for batch in args.batch
     ]
     shares = benchmark.profile(restorer, args.batch[0], rows[0].steps) if args.profile else []

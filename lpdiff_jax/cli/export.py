@@ -3,7 +3,7 @@
 import argparse
 import json
 
-HELP = "write psi, one denoiser step and the whole restoration as StableHLO and ONNX"
+HELP = "write a model's functions, the whole restoration among them, as StableHLO and ONNX"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,25 +21,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Exports the model."""
-    import dataclasses
-
     from lpdiff_jax.errors import UserError
-    from lpdiff_jax.export.functions import FORMATS, export_model, exported_functions
+    from lpdiff_jax.export.files import FORMATS, export_model
     from lpdiff_jax.restoring.restorer import Restorer
 
     if args.frames < 1:
         raise UserError(f"--frames is at least 1, not {args.frames}")
     restorer = Restorer.load(args.model)
-    changes = {"name": args.sampler, "steps": args.steps}
-    try:
-        sampler = dataclasses.replace(
-            restorer.sampler, **{name: v for name, v in changes.items() if v is not None}
-        )
-        functions = exported_functions(
-            restorer.model, restorer.variables, sampler, num_frames=args.frames
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
+    method = restorer.method
+    how = method.choose(restorer.defaults, sampler=args.sampler, steps=args.steps)
+    functions = method.exports(restorer.variables, how, args.frames)
     report = export_model(args.output, functions, tuple(args.format or FORMATS))
     if args.json:
         print(json.dumps(report))

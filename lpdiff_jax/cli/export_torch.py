@@ -18,17 +18,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads the model and writes the file."""
-    from lpdiff_jax.methods.lpdiff.model import build_model
+    from lpdiff_jax.errors import UserError
+    from lpdiff_jax.methods import registry
+    from lpdiff_jax.methods.lpdiff.model import LPDiff
     from lpdiff_jax.pytorch.checkpoint import write_checkpoint
     from lpdiff_jax.storage.model_directory import is_model_directory, load_model
 
     if is_model_directory(args.model):
         stored = load_model(args.model)
-        model, variables = build_model(stored.config["model"]), stored.variables
-        write_checkpoint(args.output, model, variables, stored.extra)
+        model, variables, extra = registry.build(stored.config), stored.variables, stored.extra
     else:
-        from lpdiff_jax.storage.checkpoint import load_for_inference
+        from lpdiff_jax.restoring.loading import load_run
 
-        _, model, variables = load_for_inference(Path(args.model))
-        write_checkpoint(args.output, model, variables)
+        found = load_run(Path(args.model))
+        model, variables, extra = found.method, found.variables, {}
+    if not isinstance(model, LPDiff):
+        raise UserError(f"{args.model}: only LP-Diff has a PyTorch checkpoint to be written as")
+    write_checkpoint(args.output, model, variables, extra)
     print(args.output)

@@ -1,12 +1,12 @@
 """`lpdiff pack`: a trained model as a small folder that others can restore with."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lpdiff_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from lpdiff_jax.methods.lpdiff.model import Variables
+    from lpdiff_jax.methods.base import Variables
     from lpdiff_jax.restoring.restorer import Restorer
 
 HELP = "write a trained model as a model directory: 16-bit weights, calibrated, with checksums"
@@ -28,8 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, help="default denoiser calls of the packed model")
     parser.add_argument("--sampler", help="its default sampler")
     parser.add_argument(
-        "--without-diffusion", action="store_true", help="leave the denoiser out: psi is the result"
-    )
+        "--without", action="append", default=[], metavar="NETWORK",
+        help="leave a network out, for example denoiser; may be repeated",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,28 +40,39 @@ def run(args: argparse.Namespace) -> None:
     import jax
     import numpy as np
 
-    from lpdiff_jax.restoring.restorer import Restorer, make_sampler
-    from lpdiff_jax.storage.checkpoint import load_for_inference
+    from lpdiff_jax.methods import registry
+    from lpdiff_jax.restoring.loading import load_run
+    from lpdiff_jax.restoring.restorer import Restorer
     from lpdiff_jax.storage.model_directory import WEIGHTS, save_model
 
     if not Path(args.model).is_dir():
         raise UserError(f"{args.model}: no such work directory")
-    config, model, variables = load_for_inference(Path(args.model))
-    if args.without_diffusion:
-        variables = {k: v for k, v in variables.items() if k not in ("sketch", "denoiser")}
-    stored = {"model": config.model.to_dict(), "sampler": config.sampler.to_dict()}
+    loaded = load_run(Path(args.model))
+    variables = _without(loaded.variables, args.without)
     changes = {"name": args.sampler, "steps": args.steps}
-    stored["sampler"] |= {name: value for name, value in changes.items() if value is not None}
-    make_sampler(stored["sampler"])
+    sampler = {**loaded.defaults, **{name: v for name, v in changes.items() if v is not None}}
+    stored: dict[str, Any] = {
+        "method": loaded.config.get("method") or registry.DEFAULT,
+        "model": dict(loaded.config["model"]),
+        "sampler": sampler,
+    }
     small = jax.tree.map(lambda x: np.asarray(x).astype(args.dtype), variables)
+    restorer = Restorer(loaded.method, _as_float32(small), sampler)
     if args.calibrate:
-        restorer = Restorer(model, _as_float32(small), stored["sampler"])
-        found = _calibrate(restorer, args, config.data.num_frames)
-        stored["model"]["reader"] |= found
+        found = _calibrate(restorer, args, loaded.config["data"]["num_frames"])
+        stored["model"]["reader"] = dict(stored["model"]["reader"]) | found
     save_model(args.output, stored, small)
     count = sum(x.size for x in jax.tree.leaves(small))
     size = (Path(args.output) / WEIGHTS).stat().st_size / 1e6
     print(f"{args.output}: {', '.join(small)}; {count:,} parameters, {size:.1f} MB")
+
+
+def _without(variables: "Variables", left_out: list[str]) -> "Variables":
+    if unknown := set(left_out) - set(variables):
+        raise UserError(
+            f"--without {', '.join(sorted(unknown))}: this model has {', '.join(variables)}"
+        )
+    return {name: network for name, network in variables.items() if name not in left_out}
 
 
 def _as_float32(variables: "Variables") -> "Variables":

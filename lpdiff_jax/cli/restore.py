@@ -32,7 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Restores every group; returns 2 when some could not be, after the others are done."""
     from lpdiff_jax.compilation import enable_compilation_cache
-    from lpdiff_jax.restoring.files import Options, restore_files
+    from lpdiff_jax.restoring.files import restore_files
+    from lpdiff_jax.restoring.plates import Options
     from lpdiff_jax.restoring.restorer import Restorer
 
     enable_compilation_cache()
@@ -52,9 +53,11 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(summary, ensure_ascii=False))
     else:
-        if not summary["diffusion"]:
-            print("this model has no diffusion stage: the restored plates are psi")
-        print(f"{plates} plates in {args.output}: restored/, psi/, sheets/, restore.json")
+        first = restorer.method.first_picture
+        if first and not restorer.draws_vary:
+            print(f"this model has nothing yet that goes on from {first}: the plates are {first}")
+        folders = "".join(f"{name}/, " for name in ("restored", first, "sheets") if name)
+        print(f"{plates} plates in {args.output}: {folders}restore.json")
     return 2 if summary["problems"] else 0
 
 

@@ -1,10 +1,10 @@
-"""What train.py and eval.py share: flags, and errors told without a traceback."""
+"""What `lpdiff train` and `lpdiff eval` share: flags, and errors told without a traceback."""
 
 import errno
 import itertools
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from logging import getLogger
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+import configs
 from data_pipeline.errors import DataError
 from lpdiff_jax.compilation import enable_compilation_cache
 from lpdiff_jax.errors import Preempted, UserError
@@ -25,7 +26,9 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def define_flags() -> None:
     """The flags of both programs."""
-    config_flags.DEFINE_config_file("config", None, "Configuration, for example configs/compact.py")
+    config_flags.DEFINE_config_file(
+        "config", None, "A configuration file, or the name of one of the package: compact"
+    )
     flags.DEFINE_string("workdir", None, "Directory of the run: configuration, checkpoints, logs")
     flags.mark_flags_as_required(["config", "workdir"])
 
@@ -45,8 +48,8 @@ def join_processes() -> None:
     initialize(values.coordinator, values["process-id"].value, values["process-count"].value)
 
 
-def run(main: Callable[[ConfigDict, Path], None]) -> None:
-    """Parses the flags and calls main(config, workdir).
+def run(main: Callable[[ConfigDict, Path], None], argv: Sequence[str]) -> None:
+    """Parses the flags `argv` and calls main(config, workdir).
 
     Exits 2 on a user's mistake, 75 when a signal stopped a run that saved, 130 on Ctrl-C.
     """
@@ -63,7 +66,39 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
             traceback.print_exc()
             _leave(1)
 
-    app.run(call, flags_parser=_parse)
+    # A configuration's overrides are looked for in sys.argv.
+    sys.argv = [sys.argv[0], *map(_with_config_file, argv, ["", *argv])]
+    app.run(call, sys.argv, flags_parser=_parse)
+
+
+def _with_config_file(word: str, before: str) -> str:
+    """A word of the command line; where it names one of the package's configurations, its file."""
+    flag, given, value = word.partition("=")
+    if before.lstrip("-") == "config" and before.startswith("-"):
+        return str(find_config(word))
+    if given and flag.startswith("-") and flag.lstrip("-") == "config":
+        return f"{flag}={find_config(value)}"
+    return word
+
+
+def find_config(name: str) -> str:
+    """The file of a configuration that is given by its path or, from the package, by its name.
+
+    What follows a colon is the configuration's own argument: `baselines/regression:compact`.
+    """
+    path, colon, argument = name.partition(":")
+    folder = Path(configs.__file__).parent
+    packaged = folder / f"{path}.py"
+    if not Path(path).exists() and packaged.is_file():
+        return f"{packaged}{colon}{argument}"
+    if not Path(path).exists():
+        names = sorted(
+            str(file.relative_to(folder).with_suffix(""))
+            for file in folder.rglob("*.py")
+            if file.stem not in ("__init__", "common")
+        )
+        fail(f"{path}: no such configuration; there are {', '.join(names)}, or give a file")
+    return name
 
 
 def _explained(main: Callable[[ConfigDict, Path], None]) -> None:

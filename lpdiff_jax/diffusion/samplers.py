@@ -5,12 +5,12 @@ network; clipping belongs to it. The steps visit a subset of the trained noise l
 is respaced, never shortened with the same betas.
 
 Every sampler here is linear in x_t, the two newest estimates of x_0 and fresh noise, so a sampler
-is four numbers a step (`coefficients`), made in float64:
+is a table, `Steps`: four numbers per step, made in float64:
 
   x_prev = x * x_t + x_0 * x_0(t) + x_0_before * x_0(t + 1) + noise * fresh noise
 
-They differ in two things only: the share `eta` of fresh noise, and whether the estimate of x_0 is
-extrapolated from the step before (second order).
+Those of `NAMES` differ in two things only: the share `eta` of fresh noise, and whether the estimate
+of x_0 is extrapolated from the step before (second order).
 """
 
 import dataclasses
@@ -69,44 +69,71 @@ class Sampler:
         """
         return trained.respaced(trained.timesteps(self.steps, self.spacing, self.start))
 
-    def first(self, noise: jax.Array, visited: NoiseSchedule) -> jax.Array:
-        """x at the first (noisiest) level, from Gaussian noise of its shape."""
+    def steps_of(self, trained: NoiseSchedule) -> "Steps":
+        """The steps on a trained schedule; raises ValueError as `visited` does."""
+        visited = self.visited(trained)
+        steps = steps_on(visited, self.name, self.eta)
         if self.start == 1:
-            return noise
-        return noise * float(np.sqrt(1 - visited.noise_levels[-1] ** 2))
+            return steps
+        scale = float(np.sqrt(1 - visited.noise_levels[-1] ** 2))
+        return dataclasses.replace(steps, first_scale=scale)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Steps:
+    """A stepping rule as data; index 0 is the step taken last.
+
+    Attributes:
+      levels: float64 [steps], what `denoise_fn` is told at each step.
+      x, x_0, x_0_before, noise: float64 [steps] each, what a step multiplies with, see the module.
+      first_scale: what Gaussian noise is multiplied with to be the first x.
+    """
+
+    levels: np.ndarray
+    x: np.ndarray
+    x_0: np.ndarray
+    x_0_before: np.ndarray
+    noise: np.ndarray
+    first_scale: float = 1.0
+
+    @property
+    def count(self) -> int:
+        """The number of steps."""
+        return len(self.levels)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether any step adds fresh noise."""
+        return bool(self.noise.any())
 
 
 def sample(
     denoise_fn: DenoiseFn,
     x: jax.Array,
     noise_fn: NoiseFn,
-    schedule: NoiseSchedule,
-    name: str = "ddim",
-    eta: float = 0.0,
+    steps: Steps,
     *,
     prepare: Callable[[jax.Array], Any] | None = None,
 ) -> jax.Array:
-    """Runs a sampler over every step of a (respaced) schedule.
+    """Takes every step.
 
     Args:
       denoise_fn: see the module.
-      x: [B, ...], noise at the schedule's last level.
-      noise_fn: step index (0 is the least noisy) -> Gaussian noise of x's shape; not called by
-        deterministic samplers.
-      schedule: the levels to visit.
-      name: one of `NAMES`.
-      eta: see `Sampler`.
-      prepare: noise levels [steps] -> a tree of arrays [steps, ...], computed once, before the
-        loop; its slice of the step is then the third argument of `denoise_fn`.
+      x: [B, ...], at the level of the first step taken.
+      noise_fn: step index (0 is the least noisy) -> Gaussian noise of x's shape; not called where
+        no step adds noise.
+      steps: the stepping rule.
+      prepare: levels [steps] -> a tree of arrays [steps, ...], computed once, before the loop; its
+        slice of the step is then the third argument of `denoise_fn`.
 
     Returns:
       x_0 [B, ...].
     """
-    numbers = coefficients(schedule.noise_levels, name, eta)
-    stochastic = bool(numbers["noise"].any())
-    levels = jnp.asarray(schedule.noise_levels[1:], jnp.float32)
-    steps = {
-        "index": jnp.arange(schedule.steps),
+    levels = jnp.asarray(steps.levels, jnp.float32)
+    numbers = {name: getattr(steps, name) for name in ("x", "x_0", "x_0_before", "noise")}
+    stochastic = steps.stochastic
+    table = {
+        "index": jnp.arange(steps.count),
         "level": levels,
         "prepared": () if prepare is None else (prepare(levels),),
         "numbers": {key: jnp.asarray(array, jnp.float32) for key, array in numbers.items()},
@@ -122,8 +149,21 @@ def sample(
             x = x + number["noise"] * noise_fn(step["index"])
         return (x, x_0), None
 
-    (x, _), _ = jax.lax.scan(body, (x, jnp.zeros_like(x)), steps, reverse=True)
+    (x, _), _ = jax.lax.scan(body, (x, jnp.zeros_like(x)), table, reverse=True)
     return x
+
+
+def steps_on(schedule: NoiseSchedule, name: str, eta: float = 0.0) -> Steps:
+    """The steps of one of `NAMES` over every level of a (respaced) schedule."""
+    levels = schedule.noise_levels
+    numbers = coefficients(levels, name, eta)
+    return Steps(
+        levels=levels[1:],
+        x=numbers["x"],
+        x_0=numbers["x_0"],
+        x_0_before=numbers["x_0_before"],
+        noise=numbers["noise"],
+    )
 
 
 def coefficients(noise_levels: np.ndarray, name: str, eta: float = 0.0) -> dict[str, np.ndarray]:

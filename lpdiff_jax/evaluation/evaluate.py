@@ -19,7 +19,9 @@ from lpdiff_jax.evaluation.metrics import distribution
 from lpdiff_jax.evaluation.other_methods import Folder
 from lpdiff_jax.evaluation.reading import analysis
 from lpdiff_jax.evaluation.report import summary, write
+from lpdiff_jax.evaluation.restored import Restored, restore_batch
 from lpdiff_jax.parallel import processes
+from lpdiff_jax.restoring.restorer import Restorer
 from lpdiff_jax.restoring.sheets import write_image
 
 PUBLISHED_SIZE = (112, 224)
@@ -61,7 +63,7 @@ class Options:
 
 
 def evaluate(
-    restorer: rows.Restores | None,
+    restorer: Restorer | None,
     source: Source,
     output_dir: str | Path,
     *,
@@ -77,7 +79,7 @@ def evaluate(
       restorer: the model; None for the rows without one.
       source: the plates, from `data_pipeline.sources.open_source`.
       output_dir: gets report.json, report.md, report.html, records.jsonl, contact_sheet.png,
-        and the plates in restored/ and psi/.
+        and the plates in restored/ and psi/ (or what the method's first estimate is called).
       judges: what judges; default: PSNR and SSIM alone.
       options: how.
       notes: what the reader of the report has to know about the data.
@@ -171,7 +173,7 @@ def _notes(done: list[partial_results.Record], judges: Judges) -> list[str]:
 class _Run:
     """One process's part of an evaluation."""
 
-    restorer: rows.Restores | None
+    restorer: Restorer | None
     judges: Judges
     options: Options
     output_dir: Path
@@ -243,13 +245,13 @@ class _Run:
 
     def make_rows(
         self, batch: Batch, model_batch: Batch
-    ) -> tuple[dict[str, rows.Images], rows.Restored | None]:
+    ) -> tuple[dict[str, rows.Images], Restored | None]:
         """The rows that have images, and what the model has made."""
         images = rows.input_rows(batch)
         if self.restorer is None:
             return images, None
         start = time.perf_counter()
-        restored = rows.restore_batch(
+        restored = restore_batch(
             self.restorer,
             model_batch,
             self.options.image_size,
@@ -263,7 +265,7 @@ class _Run:
     def score(
         self,
         images: Mapping[str, rows.Images],
-        restored: rows.Restored | None,
+        restored: Restored | None,
         texts: Sequence[str],
     ) -> list[dict[str, scoring.Scores]]:
         """The scores of each plate, by row."""
@@ -278,7 +280,7 @@ class _Run:
         """{number of frames: scores of each plate}; nothing for a plate that has fewer frames."""
         swept = {}
         for count in self.options.sweep:
-            fewer, fewer_model = (rows.nearest_frames(b, count) for b in (batch, model_batch))
+            fewer, fewer_model = (rows.with_nearest_frames(b, count) for b in (batch, model_batch))
             scores = self.score(*self.make_rows(fewer, fewer_model), texts)
             enough = fewer["enough"]
             swept[count] = [plate if enough[i] else {} for i, plate in enumerate(scores)]
@@ -299,8 +301,8 @@ class _Run:
     def keep_images(
         self, images: Mapping[str, rows.Images], names: list[str], valid: np.ndarray
     ) -> None:
-        """Writes psi and the restored plates."""
-        for row in (rows.PSI, rows.RESTORED):
+        """Writes the first estimates and the restored plates."""
+        for row in (*rows.FIRST_ESTIMATES, rows.RESTORED):
             for i in valid if row in images else ():
                 path = rows.image_path(self.output_dir, row, names[i])
                 path.parent.mkdir(exist_ok=True)

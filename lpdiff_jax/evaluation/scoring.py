@@ -17,14 +17,15 @@ from lpdiff_jax.evaluation.judges import Judges
 from lpdiff_jax.evaluation.reading import fusion
 from lpdiff_jax.evaluation.reading.readers import PosteriorReader, Reader, normalised_edit_distance
 from lpdiff_jax.evaluation.report.summary import FIGURES
-from lpdiff_jax.plate_text import Reading, read_slots
+from lpdiff_jax.evaluation.restored import Restored
+from lpdiff_jax.plate_text import Reading
 
 Scores = dict[str, Any]
 
 
 def score_batch(
     images: Mapping[str, rows.Images],
-    restored: rows.Restored | None,
+    restored: Restored | None,
     texts: Sequence[str],
     judges: Judges,
 ) -> list[dict[str, Scores]]:
@@ -105,30 +106,30 @@ def _read_images(reader: Reader, images: np.ndarray) -> tuple[list[Reading], np.
 
 
 def read_restored(
-    reader: Reader | None, restored: rows.Restored, known: Mapping[str, Sequence[Reading | None]]
+    reader: Reader | None, restored: Restored, known: Mapping[str, Sequence[Reading | None]]
 ) -> dict[str, list[Reading | None]]:
     """The rows that are readings alone: several samples voted, the reading head's, all fused.
 
     Args:
       reader: reads the samples; without one the reading head is alone.
       restored: a batch.
-      known: the readings of its images: those of psi and of the first sample are used again.
+      known: the readings of its images; those of the first estimate and the first sample are used.
     """
     found: dict[str, list[Reading | None]] = {}
-    pictures: list[list[Reading]] = [[] for _ in restored.psi]
+    pictures: list[list[Reading]] = [[] for _ in restored.samples]
     if reader is not None:
-        firsts = zip(known[rows.PSI], known[rows.RESTORED], strict=True)
-        pictures = [[r for r in pair if r is not None] for pair in firsts]
+        firsts = zip(*(known[name] for name in restored.rows()), strict=True)
+        pictures = [[r for r in one if r is not None] for one in firsts]
         if restored.samples.shape[1] > 1:
             more = [reader.read(plate[1:]) for plate in restored.samples]
             pictures = [[*a, *b] for a, b in zip(pictures, more, strict=True)]
-            row = rows.voted_row(restored.samples.shape[1])
-            found[row] = [fusion.vote(readings[1:]) for readings in pictures]
-    if restored.slots is not None:
-        found[rows.READING_HEAD] = [*read_slots(restored.slots, restored.charset, restored.slope)]
+            row, drawn = rows.voted_row(restored.samples.shape[1]), len(restored.rows()) - 1
+            found[row] = [fusion.vote(readings[drawn:]) for readings in pictures]
+    if restored.slots is not None and restored.slot_reader is not None:
+        found[rows.READING_HEAD] = [*restored.slot_reader.read(restored.slots)]
         if reader is not None:
             found[rows.FUSED] = [
-                fusion.fuse(slots, restored.charset, readings, slope=restored.slope)
+                fusion.fuse(slots, restored.slot_reader, readings)
                 for slots, readings in zip(restored.slots, pictures, strict=True)
             ]
     return found

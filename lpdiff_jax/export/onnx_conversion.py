@@ -27,13 +27,20 @@ Value = str | np.ndarray
 Specs = Mapping[str, tuple[tuple[int, ...], np.dtype]]
 
 
-def to_onnx(call: Callable[..., jax.Array], inputs: Specs, output: str) -> Any:
+def to_onnx(
+    call: Callable[..., jax.Array],
+    inputs: Specs,
+    output: str,
+    converters: Mapping[str, "Converter"] | None = None,
+) -> Any:
     """Converts a function to an `onnx.ModelProto`.
 
     Args:
       call: takes the inputs in their order, each with a leading batch; returns one array.
-      inputs: shape without the batch, and dtype, by name.
+      inputs: the shape without the batch, and the dtype, of each input by its name.
       output: the output's name.
+      converters: what converts whole jitted functions, by their names, where their operations one
+        by one cannot be.
 
     Raises:
       UserError: onnx is not installed, or ONNX does not have what the function needs.
@@ -46,7 +53,7 @@ def to_onnx(call: Callable[..., jax.Array], inputs: Specs, output: str) -> Any:
     (batch,) = jax.export.symbolic_shape("batch")
     specs = [jax.ShapeDtypeStruct((batch, *shape), dtype) for shape, dtype in inputs.values()]
     traced = jax.make_jaxpr(call)(*specs)
-    graph = _Graph(next(iter(inputs)))
+    graph = Graph(next(iter(inputs)), converters or {})
     (result,) = graph.run(traced.jaxpr, traced.consts, list(inputs))
     graph.nodes.append(helper.make_node("Identity", [graph.name(result)], [output]))
     described = [
@@ -70,7 +77,7 @@ def to_onnx(call: Callable[..., jax.Array], inputs: Specs, output: str) -> Any:
     return model
 
 
-class _Graph:
+class Graph:
     """Nodes and constants under construction.
 
     Attributes:
@@ -78,7 +85,8 @@ class _Graph:
       initializers: the constants, each array once.
     """
 
-    def __init__(self, first_input: str) -> None:
+    def __init__(self, first_input: str, whole: Mapping[str, "Converter"]) -> None:
+        self._whole = whole
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
         self._first_input = first_input
@@ -108,8 +116,9 @@ class _Graph:
         inner = equation.params.get("jaxpr") or equation.params.get("call_jaxpr")
         if primitive == "scan":
             return self._unroll(equation, values)
-        if equation.params.get("name") == "lower_median" and isinstance(values[0], str):
-            return [_median(self, equation, values[0])]
+        whole = self._whole.get(equation.params.get("name"))
+        if whole is not None and isinstance(values[0], str):
+            return _listed(whole(self, equation, *values))
         if inner is not None:
             return self.run(inner.jaxpr, inner.consts, values)
         shapes_known = all(_is_static(var.aval.shape) for var in equation.outvars)
@@ -121,8 +130,7 @@ class _Graph:
             return [self.node(_SIMPLE[primitive], *values)]
         if primitive not in _CONVERTERS:
             raise UserError(f"no conversion to ONNX of the operation {primitive!r}")
-        result = _CONVERTERS[primitive](self, equation, *values)
-        return result if isinstance(result, list) else [result]
+        return _listed(_CONVERTERS[primitive](self, equation, *values))
 
     def _unroll(self, equation: Any, values: list[Value]) -> list[Value]:
         params = equation.params
@@ -179,21 +187,21 @@ class _Graph:
             return np.asarray([dim], np.int64)
         if self._batch is None:
             shape = self.node("Shape", self._first_input)
-            self._batch = self.node("Slice", shape, _ints(0), _ints(1))
+            self._batch = self.node("Slice", shape, ints(0), ints(1))
         match = re.fullmatch(r"(?:(\d+)\*)?batch", str(dim))
         if match is None:
             raise UserError(f"no conversion to ONNX of the dimension {dim}")
-        return self.node("Mul", self._batch, _ints(int(match[1] or 1)))
+        return self.node("Mul", self._batch, ints(int(match[1] or 1)))
 
     def reshape(self, value: Value, shape: Sequence[Any]) -> str:
         """Reshapes; the one dimension that depends on the batch is left to ONNX."""
         if math.prod(d for d in shape if isinstance(d, int)) == 0:
             raise UserError("no conversion to ONNX of empty arrays")
-        target = _ints(*(d if isinstance(d, int) else -1 for d in shape))
+        target = ints(*(d if isinstance(d, int) else -1 for d in shape))
         return self.node("Reshape", value, target)
 
 
-def _ints(*values: int) -> np.ndarray:
+def ints(*values: int) -> np.ndarray:
     return np.asarray(values, np.int64)
 
 
@@ -212,33 +220,33 @@ _SIMPLE = {
 }  # fmt: skip
 
 
-def _square(graph: _Graph, equation: Any, x: Value) -> Value:
+def _square(graph: Graph, equation: Any, x: Value) -> Value:
     return graph.node("Mul", x, x)
 
 
-def _rsqrt(graph: _Graph, equation: Any, x: Value) -> Value:
+def _rsqrt(graph: Graph, equation: Any, x: Value) -> Value:
     return graph.node("Reciprocal", graph.node("Sqrt", x))
 
 
-def _integer_pow(graph: _Graph, equation: Any, x: Value) -> Value:
+def _integer_pow(graph: Graph, equation: Any, x: Value) -> Value:
     return graph.node("Pow", x, np.asarray(equation.params["y"], equation.invars[0].aval.dtype))
 
 
-def _cast(graph: _Graph, equation: Any, x: Value) -> Value:
+def _cast(graph: Graph, equation: Any, x: Value) -> Value:
     return _cast_to(graph, x, equation.params["new_dtype"])
 
 
-def _cast_to(graph: _Graph, x: Value, dtype: Any) -> str:
+def _cast_to(graph: Graph, x: Value, dtype: Any) -> str:
     from onnx import helper
 
     return graph.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
 
 
-def _reshape(graph: _Graph, equation: Any, x: Value) -> Value:
+def _reshape(graph: Graph, equation: Any, x: Value) -> Value:
     return graph.reshape(x, equation.outvars[0].aval.shape)
 
 
-def _broadcast(graph: _Graph, equation: Any, x: Value) -> Value:
+def _broadcast(graph: Graph, equation: Any, x: Value) -> Value:
     """Dimensions are inserted by a reshape; those that grow need their size."""
     have = equation.invars[0].aval.shape
     want = equation.params["shape"]
@@ -254,64 +262,62 @@ def _broadcast(graph: _Graph, equation: Any, x: Value) -> Value:
     return graph.node("Expand", x, graph.node("Concat", *sizes, axis=0))
 
 
-def _transpose(graph: _Graph, equation: Any, x: Value) -> Value:
+def _transpose(graph: Graph, equation: Any, x: Value) -> Value:
     return graph.node("Transpose", x, perm=list(equation.params["permutation"]))
 
 
-def _concatenate(graph: _Graph, equation: Any, *xs: Value) -> Value:
+def _concatenate(graph: Graph, equation: Any, *xs: Value) -> Value:
     return graph.node("Concat", *xs, axis=equation.params["dimension"])
 
 
-def _stack(graph: _Graph, equation: Any, *xs: Value) -> Value:
+def _stack(graph: Graph, equation: Any, *xs: Value) -> Value:
     axis = equation.params["axis"]
-    parts = [graph.node("Unsqueeze", x, _ints(axis)) for x in xs]
+    parts = [graph.node("Unsqueeze", x, ints(axis)) for x in xs]
     return graph.node("Concat", *parts, axis=axis)
 
 
-def _slice(graph: _Graph, equation: Any, x: Value) -> Value:
+def _slice(graph: Graph, equation: Any, x: Value) -> Value:
     params, shape = equation.params, equation.invars[0].aval.shape
     ends = [
         _END if limit == size else limit
         for limit, size in zip(params["limit_indices"], shape, strict=True)
     ]
     steps = params["strides"] or (1,) * len(shape)
-    axes = _ints(*range(len(shape)))
-    return graph.node(
-        "Slice", x, _ints(*params["start_indices"]), _ints(*ends), axes, _ints(*steps)
-    )
+    axes = ints(*range(len(shape)))
+    return graph.node("Slice", x, ints(*params["start_indices"]), ints(*ends), axes, ints(*steps))
 
 
-def _split(graph: _Graph, equation: Any, x: Value) -> list[Value]:
+def _split(graph: Graph, equation: Any, x: Value) -> list[Value]:
     sizes, axis = equation.params["sizes"], equation.params["axis"]
-    return [*graph.nodes_of("Split", len(sizes), x, _ints(*map(int, sizes)), axis=axis)]
+    return [*graph.nodes_of("Split", len(sizes), x, ints(*map(int, sizes)), axis=axis)]
 
 
-def _pad(graph: _Graph, equation: Any, x: Value, value: Value) -> Value:
+def _pad(graph: Graph, equation: Any, x: Value, value: Value) -> Value:
     low, high, interior = zip(*equation.params["padding_config"], strict=True)
     if any(interior):
         raise UserError("no conversion to ONNX of padding between elements")
-    return graph.node("Pad", x, _ints(*map(int, (*low, *high))), value)
+    return graph.node("Pad", x, ints(*map(int, (*low, *high))), value)
 
 
-def _reverse(graph: _Graph, equation: Any, x: Value) -> Value:
+def _reverse(graph: Graph, equation: Any, x: Value) -> Value:
     axes = equation.params["dimensions"]
     count = len(axes)
-    starts, ends, steps = _ints(*[-1] * count), _ints(*[-_END] * count), _ints(*[-1] * count)
-    return graph.node("Slice", x, starts, ends, _ints(*axes), steps)
+    starts, ends, steps = ints(*[-1] * count), ints(*[-_END] * count), ints(*[-1] * count)
+    return graph.node("Slice", x, starts, ends, ints(*axes), steps)
 
 
-def _select(graph: _Graph, equation: Any, which: Value, if_false: Value, if_true: Value) -> Value:
+def _select(graph: Graph, equation: Any, which: Value, if_false: Value, if_true: Value) -> Value:
     return graph.node("Where", which, if_true, if_false)
 
 
 def _reduction(op: str) -> Callable[..., Value]:
-    def reduce(graph: _Graph, equation: Any, x: Value) -> Value:
-        return graph.node(op, x, _ints(*equation.params["axes"]), keepdims=0)
+    def reduce(graph: Graph, equation: Any, x: Value) -> Value:
+        return graph.node(op, x, ints(*equation.params["axes"]), keepdims=0)
 
     return reduce
 
 
-def _argmax(graph: _Graph, equation: Any, x: Value) -> Value:
+def _argmax(graph: Graph, equation: Any, x: Value) -> Value:
     (axis,) = equation.params["axes"]
     if equation.invars[0].aval.dtype == np.dtype(bool):
         x = _cast_to(graph, x, np.int32)
@@ -319,7 +325,7 @@ def _argmax(graph: _Graph, equation: Any, x: Value) -> Value:
     return _cast_to(graph, index, equation.params["index_dtype"])
 
 
-def _dot(graph: _Graph, equation: Any, a: Value, b: Value) -> Value:
+def _dot(graph: Graph, equation: Any, a: Value, b: Value) -> Value:
     """A product as Einsum: batch axes, then the free ones of a, then of b."""
     (contract_a, contract_b), (batch_a, batch_b) = equation.params["dimension_numbers"]
     letters = iter("abcdefghijklmnopqrstuvwxyz")
@@ -337,7 +343,7 @@ def _dot(graph: _Graph, equation: Any, a: Value, b: Value) -> Value:
     return graph.node("Einsum", a, b, equation=equation_text)
 
 
-def _convolution(graph: _Graph, equation: Any, x: Value, kernel: Value) -> Value:
+def _convolution(graph: Graph, equation: Any, x: Value, kernel: Value) -> Value:
     params = equation.params
     if params["feature_group_count"] != 1 or any(d != 1 for d in params["rhs_dilation"]):
         raise UserError("no conversion to ONNX of grouped or dilated convolutions")
@@ -363,7 +369,7 @@ def _convolution(graph: _Graph, equation: Any, x: Value, kernel: Value) -> Value
     return graph.node("Transpose", y, perm=np.argsort(numbers.out_spec).tolist())
 
 
-def _gather(graph: _Graph, equation: Any, x: Value, index: Value) -> Value:
+def _gather(graph: Graph, equation: Any, x: Value, index: Value) -> Value:
     """Indexing along one axis: by constants, or by an index for each element of the batch."""
     numbers, sizes = equation.params["dimension_numbers"], equation.params["slice_sizes"]
     (axis,) = numbers.start_index_map
@@ -373,24 +379,17 @@ def _gather(graph: _Graph, equation: Any, x: Value, index: Value) -> Value:
     index_shape = equation.invars[1].aval.shape
     if numbers.operand_batching_dims or (collapsed and collapsed != (axis,)):
         raise UserError("no conversion to ONNX of this indexing")
-    index = graph.node("Reshape", index, _ints(*index_shape[:-1]))
+    index = graph.node("Reshape", index, ints(*index_shape[:-1]))
     if not collapsed:
         rows = np.arange(sizes[axis], dtype=equation.invars[1].aval.dtype)
         index = graph.node("Add", index, rows)
     return graph.node("Gather", x, index, axis=axis)
 
 
-def _median(graph: _Graph, equation: Any, x: str) -> Value:
-    """`models.condition.lower_median`, whose bisection over bits ONNX cannot express."""
-    inner = equation.params["jaxpr"].jaxpr
-    (axis,) = next(e for e in inner.eqns if e.primitive.name == "reduce_max").params["axes"]
-    size = equation.invars[0].aval.shape[axis]
-    count = (size - 1) // 2 + 1
-    smallest, _ = graph.nodes_of("TopK", 2, x, _ints(count), axis=axis, largest=0)
-    return graph.node("Gather", smallest, np.asarray(count - 1), axis=axis)
+# (graph, equation of the trace, its inputs) -> its output.
+Converter = Callable[..., Value | list[Value]]
 
-
-_CONVERTERS: dict[str, Callable[..., Value | list[Value]]] = {
+_CONVERTERS: dict[str, Converter] = {
     "square": _square,
     "rsqrt": _rsqrt,
     "integer_pow": _integer_pow,
@@ -412,6 +411,10 @@ _CONVERTERS: dict[str, Callable[..., Value | list[Value]]] = {
     "conv_general_dilated": _convolution,
     "gather": _gather,
 }
+
+
+def _listed(result: Value | list[Value]) -> list[Value]:
+    return result if isinstance(result, list) else [result]
 
 
 def _scan_bounds(params: Mapping[str, Any]) -> tuple[int, int]:

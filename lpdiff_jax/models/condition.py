@@ -4,7 +4,6 @@ The defaults are the mended network. Where the published program errs, both beha
 choice of one field, and `RELEASED` selects the published ones, for users' own checkpoints.
 """
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -13,17 +12,18 @@ import jax.numpy as jnp
 
 from lpdiff_jax.errors import check_choice
 from lpdiff_jax.models.convolution import conv_general_dilated
+from lpdiff_jax.models.dfm import DFM, FrameFusion
+from lpdiff_jax.models.icam import ICAM
 from lpdiff_jax.models.layers import (
     Dtype,
     Norm,
     ResidualBlock,
     conv,
     depth_to_space,
-    expand,
     masked_mean,
-    masked_softmax,
     space_to_depth,
 )
+from lpdiff_jax.models.tem import texture_enhancement
 
 # The published program's choices, wrongs included.
 RELEASED: dict[str, Any] = dict(
@@ -269,223 +269,3 @@ def transposed_conv(
         conv_general_dilated=conv_general_dilated,
         name=name,
     )
-
-
-class ICAM(nn.Module):
-    """Inter-frame cross attention: one frame's tokens ask those of others (paper section 3.1)."""
-
-    heads: int = 8
-    residual: str = "input"
-    positions: str = "2d"
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, query: jax.Array, keys: jax.Array, key_mask: jax.Array) -> jax.Array:
-        """Attends.
-
-        Args:
-          query: [B, h, w, C], the frame that asks.
-          keys: [B, M, h, w, C], the frames asked.
-          key_mask: [B, M] bool, False for frames that are padding.
-
-        Returns:
-          [B, h, w, C].
-        """
-        check_choice("residual", self.residual, ("input", "projected_query"))
-        check_choice("positions", self.positions, ("none", "2d"))
-        batch, height, width, channels = query.shape
-        if self.positions == "2d":
-            signal = position_signal(height, width, channels).astype(query.dtype)
-            query, keys = query + signal, keys + signal
-        tokens = height * width
-        query = query.reshape(batch, tokens, channels)
-        keys = keys.reshape(batch, -1, channels)
-        dense = lambda name, width=channels: nn.Dense(width, dtype=self.dtype, name=name)  # noqa: E731
-        q = dense("query")(query)
-        attended = self._attend(
-            q, dense("key")(keys), dense("value")(keys), jnp.repeat(key_mask, tokens, axis=1)
-        )
-        residual = query if self.residual == "input" else q
-        norm = lambda name: nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)  # noqa: E731
-        y = norm("norm1")(dense("out")(attended) + residual)
-        y = norm("norm2")(y + dense("fc2")(nn.relu(dense("fc1", 4 * channels)(y))))
-        return y.reshape(batch, height, width, channels)
-
-    def _attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
-        """Multi-head attention of q [B, T, C] over k, v [B, S, C] where mask [B, S] is set."""
-        split = lambda x: x.reshape(*x.shape[:2], self.heads, -1)  # noqa: E731
-        attended = nn.dot_product_attention(
-            split(q),
-            split(k),
-            split(v),
-            mask=mask[:, None, None, :],
-            dtype=self.dtype,
-            force_fp32_for_softmax=True,
-        )
-        return attended.reshape(q.shape)
-
-
-def position_signal(height: int, width: int, channels: int) -> jax.Array:
-    """Sinusoids of row and column, half of the channels each: [height, width, channels]."""
-    quarter = channels // 4
-    frequencies = jnp.exp(-jnp.log(100.0) * jnp.arange(quarter) / quarter)
-
-    def waves(length: int) -> jax.Array:
-        angles = jnp.arange(length)[:, None] * frequencies
-        return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
-
-    rows = jnp.broadcast_to(waves(height)[:, None], (height, width, 2 * quarter))
-    columns = jnp.broadcast_to(waves(width)[None], (height, width, 2 * quarter))
-    signal = jnp.concatenate([rows, columns], axis=-1)
-    return jnp.pad(signal, ((0, 0), (0, 0), (0, channels - 4 * quarter)))
-
-
-def texture_enhancement(x: jax.Array, curvature: str = "corrected") -> jax.Array:
-    """TEM: weighs each channel by its gradient and isophote curvature (paper section 3.1).
-
-    Args:
-      x: [..., H, W, C].
-      curvature: 'corrected', or 'published', where Kxy has the wrong sign and the curvature of a
-        45-degree stroke vanishes.
-
-    Returns:
-      `x * (softmax_over_channels(G + C) + 1)`, of x's shape and dtype.
-    """
-    check_choice("curvature", curvature, ("corrected", "published"))
-    dtype, x = x.dtype, x.astype(jnp.float32)
-    row, column = x.ndim - 3, x.ndim - 2
-    smooth, slope, bend = (1.0, 2.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0)
-    gx = _correlate(_correlate(x, smooth, row), slope, column)
-    gy = _correlate(_correlate(x, slope, row), smooth, column)
-    ixx = _correlate(_correlate(x, smooth, row), bend, column)
-    iyy = _correlate(_correlate(x, bend, row), smooth, column)
-    ixy = _correlate(_correlate(x, slope, row), slope, column)
-    if curvature == "published":
-        ixy = -ixy
-    squared = gx**2 + gy**2 + 1e-6
-    bending = (gx**2 * iyy - 2 * gx * gy * ixy + gy**2 * ixx) / squared**1.5
-    weights = jax.nn.softmax(jnp.sqrt(squared) + bending, axis=-1)
-    return (x * (weights + 1)).astype(dtype)
-
-
-def _correlate(x: jax.Array, taps: tuple[float, float, float], axis: int) -> jax.Array:
-    """Cross-correlates x with three taps along one axis, zero padded to the same length."""
-    padding = [(0, 0)] * x.ndim
-    padding[axis] = (1, 1)
-    padded = jnp.pad(x, padding)
-    length = x.shape[axis]
-    terms = [
-        tap * jax.lax.slice_in_dim(padded, i, i + length, axis=axis)
-        for i, tap in enumerate(taps)
-        if tap
-    ]
-    return sum(terms[1:], start=terms[0])
-
-
-class DFM(nn.Module):
-    """Dual-pathway fusion: weighs paths by channel and by position (paper section 3.1).
-
-    With pairing 'consecutive' it is the published fusion of exactly two paths, each with a
-    convolution of its own over both paths' statistics. With 'all' one convolution serves any
-    number of paths: it sees a path's own statistics and the mean of all.
-    """
-
-    pairing: str = "all"
-    channel_median: str = "true"
-    channel_kernel: int = 3
-    dtype: Dtype = jnp.float32
-
-    def setup(self) -> None:
-        check_choice("channel_median", self.channel_median, ("true", "max"))
-        heads = 2 if self.pairing == "consecutive" else 1
-        self.channel_convs = [_logit_conv((self.channel_kernel,)) for _ in range(heads)]
-        self.spatial_convs = [_logit_conv((3, 3)) for _ in range(heads)]
-
-    def __call__(self, paths: jax.Array, mask: jax.Array) -> jax.Array:
-        """Fuses paths [B, P, h, w, C], of which mask [B, P] are real, into [B, h, w, C]."""
-        channel = self.channel_weights(paths, mask)[:, :, None, None, :]
-        spatial = self.spatial_weights(paths, mask)[..., None]
-        # Published: w_i = channel_i + spatial_i + 1, a sum. For any number of paths the constant
-        # part is their mean, so that the scale does not depend on how many there are.
-        constant = 1.0 if self.pairing == "consecutive" else 1.0 / mask.sum(1)
-        weights = channel + spatial + jnp.reshape(constant, (-1, 1, 1, 1, 1))
-        weights = weights * expand(mask, weights.ndim)
-        return (weights * paths.astype(jnp.float32)).sum(1).astype(self.dtype)
-
-    def channel_weights(self, paths: jax.Array, mask: jax.Array) -> jax.Array:
-        """Softmax over the paths of each channel's logit: [B, P, C]."""
-        flat = paths.astype(jnp.float32).reshape(*paths.shape[:2], -1, paths.shape[-1])
-        maximum = flat.max(2)
-        median = maximum if self.channel_median == "max" else lower_median(flat, 2)
-        statistics = jnp.stack([flat.mean(2), maximum, median], axis=-1)
-        return masked_softmax(_path_logits(self.channel_convs, statistics, mask), mask)
-
-    def spatial_weights(self, paths: jax.Array, mask: jax.Array) -> jax.Array:
-        """Softmax over the paths of each position's logit: [B, P, h, w]."""
-        x = paths.astype(jnp.float32)
-        statistics = jnp.stack([x.mean(-1), x.max(-1), lower_median(x, -1)], axis=-1)
-        return masked_softmax(_path_logits(self.spatial_convs, statistics, mask), mask)
-
-
-def _logit_conv(kernel: tuple[int, ...]) -> nn.Conv:
-    return nn.Conv(1, kernel, padding=[(k // 2, k // 2) for k in kernel])
-
-
-def _path_logits(convs: list[nn.Conv], statistics: jax.Array, mask: jax.Array) -> jax.Array:
-    """A logit for each path from statistics [B, P, ..., 3]: [B, P, ...]."""
-    if len(convs) == 2:
-        both = jnp.concatenate([statistics[:, 0], statistics[:, 1]], axis=-1)
-        return jnp.stack([convolve(both)[..., 0] for convolve in convs], axis=1)
-    context = jnp.broadcast_to(masked_mean(statistics, mask)[:, None], statistics.shape)
-    own_and_context = jnp.concatenate([statistics, context], axis=-1)
-    merged = own_and_context.reshape(-1, *own_and_context.shape[2:])
-    return convs[0](merged)[..., 0].reshape(statistics.shape[:-1])
-
-
-@functools.partial(jax.jit, static_argnums=1)  # a name that the ONNX conversion finds
-def lower_median(x: jax.Array, axis: int) -> jax.Array:
-    """The median along an axis, the lower of the two middle values as `torch.median` takes it.
-
-    A bisection over the values' bits, exact, and several times faster than sorting. The gradient
-    goes to the first element that has the value.
-
-    Args:
-      x: float32.
-      axis: the one that disappears.
-    """
-    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(x), jnp.int32)
-    order = jnp.where(bits < 0, bits ^ 0x7FFFFFFF, bits)  # ordered as the floats are
-    middle = (x.shape[axis] - 1) // 2
-    least = jnp.full_like(order.max(axis, keepdims=True), jnp.iinfo(jnp.int32).min)
-
-    def halve(_: int, bounds: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bounds
-        centre = (low & high) + ((low ^ high) >> 1)  # their mean, without overflow
-        enough = (order <= centre).sum(axis, keepdims=True) > middle
-        return jnp.where(enough, low, centre + 1), jnp.where(enough, centre, high)
-
-    median, _ = jax.lax.fori_loop(0, 32, halve, (least, ~least))
-    first = jnp.argmax(order == median, axis=axis, keepdims=True)
-    positions = jax.lax.broadcasted_iota(first.dtype, x.shape, axis % x.ndim)
-    return jnp.where(positions == first, x, 0).sum(axis)
-
-
-class FrameFusion(nn.Module):
-    """A side branch: one encoder stage fused over the frames, for the decoder.
-
-    It hands on the mean and the maximum over the real frames and the nearest (last) one, which
-    shows the plate largest; a 1x1 convolution weighs them.
-    """
-
-    features: int
-    dtype: Dtype = jnp.float32
-
-    @nn.compact
-    def __call__(self, stage: jax.Array, mask: jax.Array) -> jax.Array:
-        """Fuses stage [B, N, h, w, C], of which mask [B, N] are real, into [B, h, w, features]."""
-        real = expand(mask, stage.ndim)
-        maximum = jnp.where(real, stage, -jnp.inf).max(1)
-        last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
-        nearest = jnp.take_along_axis(stage, last[:, None, None, None, None], axis=1)[:, 0]
-        merged = jnp.concatenate([masked_mean(stage, mask), maximum, nearest], axis=-1)
-        return conv(self.features, 1, dtype=self.dtype, name="merge")(merged)

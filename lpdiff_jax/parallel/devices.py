@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,10 @@ import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lpdiff_jax.errors import UserError, check_choice
-from lpdiff_jax.methods.base import Batch, Metrics
-from lpdiff_jax.training.state import TrainState
+
+# A tree of arrays that goes from step to step, the same on all devices.
+State = TypeVar("State")
+Batch = Mapping[str, Any]
 
 AXIS = "batch"
 MODES = ("pmap", "jit")
@@ -44,11 +46,11 @@ def device_count() -> int:
     return jax.device_count()
 
 
-def split_over_local_devices(array: np.ndarray) -> jax.Array:
-    """Spreads [B, ...] over this process's devices, where they divide B; else one holds it all."""
+def split_over_local_devices(array: Any) -> Any:
+    """Spreads [B, ...] over this process's devices, where there are several that divide B."""
     devices = jax.local_devices()
-    if len(array) % len(devices):
-        devices = devices[:1]
+    if len(devices) == 1 or len(array) % len(devices):
+        return array
     return jax.device_put(array, NamedSharding(_mesh(devices), PartitionSpec(AXIS)))
 
 
@@ -131,8 +133,8 @@ class Parallel:
         self._home = NamedSharding(home, PartitionSpec())
 
     def compile_train_step(
-        self, step: Callable[..., tuple[TrainState, Metrics]]
-    ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+        self, step: Callable[..., tuple[State, Any]]
+    ) -> Callable[[State, Batch], tuple[State, Any]]:
         """step(state, batch, reduce) -> a compiled step(state, batch); the state is donated."""
         if self.mode == "pmap":
             return jax.pmap(
@@ -149,7 +151,7 @@ class Parallel:
             donate_argnums=0,
         )
 
-    def compile_eval_step(self, step: Callable[..., Any]) -> Callable[[TrainState, Batch], Any]:
+    def compile_eval_step(self, step: Callable[..., Any]) -> Callable[[Any, Batch], Any]:
         """step(state, batch, reduce) -> a compiled step(state, batch)."""
         if self.mode == "pmap":
             return jax.pmap(
@@ -174,19 +176,19 @@ class Parallel:
             return {k: np.reshape(v, (devices, -1, *v.shape[1:])) for k, v in batch.items()}
         return {k: jax.make_array_from_process_local_data(self._split, v) for k, v in batch.items()}
 
-    def put_state(self, state: TrainState) -> TrainState:
+    def put_state(self, state: State) -> State:
         """A state made by this process, or as `restore_target` has it, ready for the step."""
         if self.mode == "pmap" and jax.process_count() > 1:
             state = to_local(state)
         return jax.device_put(state, self._home)
 
-    def to_checkpoint(self, state: TrainState) -> TrainState:
+    def to_checkpoint(self, state: State) -> State:
         """The state as global arrays, which is what Orbax saves."""
         if self.mode == "jit" or jax.process_count() == 1:
             return state
         return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, state)
 
-    def restore_target(self, abstract: TrainState) -> TrainState:
+    def restore_target(self, abstract: State) -> State:
         """Shapes with the placement that a checkpoint is restored to."""
         placement = self._replicated if jax.process_count() > 1 else self._home
         return jax.tree.map(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import cv2
 import numpy as np
 
 from data_pipeline.errors import DataError
-from data_pipeline.images import IMAGE_SUFFIXES, read_image, resize
+from data_pipeline.images import IMAGE_SUFFIXES, read_image
 from lpdiff_jax.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
@@ -54,7 +55,7 @@ def load_frames(group: InputGroup, max_frames: int) -> tuple[list[np.ndarray], l
 
     Args:
       group: the files.
-      max_frames: of more, so many are taken, spread evenly and the last one included.
+      max_frames: of more, the last ones are taken, the nearest of an approach.
 
     Returns:
       uint8 RGB images [h, w, 3], each of its own size; and a line for each file left out.
@@ -62,31 +63,12 @@ def load_frames(group: InputGroup, max_frames: int) -> tuple[list[np.ndarray], l
     if group.paths[0].suffix.lower() in VIDEO_SUFFIXES:
         return _read_video(group.paths[0], max_frames)
     frames, problems = [], []
-    for path in _spread(group.paths, max_frames):
+    for path in group.paths[-max_frames:]:
         try:
             frames.append(read_image(path))
         except DataError as error:
             problems.append(str(error))
     return frames, problems
-
-
-def stack_frames(
-    frames: Sequence[np.ndarray], image_size: tuple[int, int], length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Resizes a group's frames and pads them to a common length.
-
-    Args:
-      frames: uint8 RGB images, 1 to `length`.
-      image_size: (H, W).
-      length: N.
-
-    Returns:
-      uint8 [N, H, W, 3], black where padded, and mask bool [N].
-    """
-    stacked = np.zeros((length, *image_size, 3), np.uint8)
-    for i, frame in enumerate(frames):
-        stacked[i] = resize(frame, image_size)
-    return stacked, np.arange(length) < len(frames)
 
 
 def _groups_of(path: Path) -> Iterator[InputGroup]:
@@ -123,7 +105,7 @@ def _natural(path: Path) -> list[tuple[int, int | str]]:
 
 def _read_video(path: Path, max_frames: int) -> tuple[list[np.ndarray], list[str]]:
     video = cv2.VideoCapture(str(path))
-    frames = []
+    frames: deque[np.ndarray] = deque(maxlen=max_frames)
     while True:
         there, frame = video.read()
         if not there:
@@ -131,12 +113,4 @@ def _read_video(path: Path, max_frames: int) -> tuple[list[np.ndarray], list[str
         frames.append(frame[..., ::-1])
     video.release()
     problems = [] if frames else [f"{path}: not a video that can be read"]
-    return list(_spread(frames, max_frames)), problems
-
-
-def _spread(items: Sequence, count: int) -> list:
-    """At most `count` of the items, evenly spread, the last one included."""
-    if len(items) <= count:
-        return list(items)
-    places = np.linspace(0, len(items) - 1, count) if count > 1 else [len(items) - 1]
-    return [items[round(place)] for place in places]
+    return list(frames), problems

@@ -11,17 +11,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from lpdiff_jax.compilation import jit
-from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.methods.lpdiff.model import Estimate, LPDiff, Variables, build_model, psi_of
-from lpdiff_jax.plate_text import Reading, read_slots
-from lpdiff_jax.storage.model_directory import StoredModel, is_model_directory, load_model
+from lpdiff_jax.methods.base import Denoises, Estimate, How, Method, Variables
+from lpdiff_jax.parallel.devices import split_over_local_devices
+from lpdiff_jax.plate_text import Reading
+from lpdiff_jax.restoring.loading import load
 
 DTYPES = ("float32", "bfloat16", "float16")
-# The model that comes with the package.
-PACKAGED = Path(__file__).parents[1] / "pretrained"
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
 class Restorer:
     """A model ready to restore.
 
@@ -29,35 +28,27 @@ class Restorer:
     (far to near), and mask [B, N] is False where a frame is padding.
 
     Each function is compiled once for a shape. Batches are filled up to a power of two, and those
-    above `max_batch` are cut into parts of that size, so that few shapes occur.
+    above `max_batch` are cut into parts of that size, so that few shapes occur. A restorer does not
+    change, and several threads may use one.
 
     Attributes:
-      model: the networks and the diffusion process.
+      method: what the model is: its networks, and how it draws.
       variables: their parameters.
-      sampler: how plates are sampled when the caller does not say.
-      max_batch: plates that are computed together at most.
+      defaults: how plates are drawn when the caller does not say: a `sampler` section.
+      max_batch: the most plates that are computed together.
     """
 
-    def __init__(
-        self,
-        model: LPDiff,
-        variables: Variables,
-        sampler: Sampler | Mapping[str, Any],
-        *,
-        dtype: str | None = None,
-        max_batch: int = 32,
-    ):
-        if dtype is not None:
-            model, variables = _in_precision(dtype, model, variables)
-        self.model = model
+    method: Method
+    variables: Variables
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    max_batch: int = 32
+
+    def __post_init__(self) -> None:
+        self.method.choose(self.defaults)
         # By way of the host: what training has put on a device cannot meet frames on several. Not
         # by jnp.asarray, which compiles something for every shape.
-        self.variables = jax.device_put(jax.tree.map(np.array, variables))
-        self.sampler = sampler if isinstance(sampler, Sampler) else make_sampler(sampler)
-        self.max_batch = max_batch
-        self._estimate = jit(model.estimate)
-        self._denoise = jit(model.predict_noise)
-        self._sample = jit(functools.partial(_sample, model), static_argnames="sampler")
+        own = jax.device_put(jax.tree.map(np.array, self.variables))
+        object.__setattr__(self, "variables", own)
 
     @classmethod
     def load(
@@ -75,59 +66,53 @@ class Restorer:
         Args:
           source: a work directory of `train.py`, a model directory, or a published program's
             `..._gen.pth`; None takes the model that comes with the package.
-          norm_groups: for a `.pth`, whose names and shapes do not tell it.
-          betas: [T], for a `.pth` without schedule buffers.
-          image_size: (height, width) that a `.pth` works at.
-          dtype: precision of the computation, one of `DTYPES`; None takes the model's.
-          max_batch: plates that are computed together at most.
+          norm_groups: the groups of GroupNorm of a `.pth`, whose names and shapes do not tell it.
+          betas: the noise schedule [T] of a `.pth` without schedule buffers.
+          image_size: the (height, width) that a `.pth` works at.
+          dtype: the precision of the computation, one of `DTYPES`; None takes the model's.
+          max_batch: the most plates that are computed together.
 
         Raises:
           UserError: there is no such model, or it cannot be read.
         """
-        path = PACKAGED if source is None else Path(source)
-        if path.is_file():
-            from lpdiff_jax.pytorch.checkpoint import read_checkpoint
+        found = load(source, norm_groups=norm_groups, betas=betas, image_size=image_size)
+        restorer = cls(found.method, found.variables, found.defaults, max_batch)
+        return restorer if dtype is None else restorer.in_precision(dtype)
 
-            parts = _parts(
-                read_checkpoint(path, norm_groups=norm_groups, betas=betas, image_size=image_size)
-            )
-        elif is_model_directory(path):
-            parts = _parts(load_model(path))
-        elif path.exists():
-            from lpdiff_jax.storage.checkpoint import load_for_inference
+    def in_precision(self, dtype: str) -> "Restorer":
+        """The same model, computing in another precision, one of `DTYPES`."""
+        if dtype not in DTYPES:
+            raise UserError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}")
+        # Kernels are cast once, here; norms' scales and biases stay as they are.
+        cast = lambda x: jnp.asarray(x, dtype) if np.ndim(x) > 1 else x  # noqa: E731
+        return dataclasses.replace(
+            self, method=self.method.with_dtype(dtype), variables=jax.tree.map(cast, self.variables)
+        )
 
-            config, model, variables = load_for_inference(path)
-            parts = model, variables, config.sampler.to_dict()
-        else:
-            raise UserError(
-                f"{source}: no such model; expected a work directory, a model directory or a "
-                "PyTorch `..._gen.pth`"
-            )
-        return cls(*parts, dtype=dtype, max_batch=max_batch)
+    def with_variables(self, variables: Variables) -> "Restorer":
+        """The same model with other parameters; nothing is compiled anew."""
+        return dataclasses.replace(self, variables=variables)
 
     @property
     def image_size(self) -> tuple[int, int]:
         """(height, width) that frames must have."""
-        return self.model.image_size
+        return self.method.image_size
 
     @property
-    def has_diffusion(self) -> bool:
-        """Whether the denoiser is there; without it (only psi is trained) psi is the result."""
-        return "denoiser" in self.variables
-
-    @property
-    def charset(self) -> str:
-        """The characters that the reading head reads; empty where there is none."""
-        return self.model.charset
-
-    @property
-    def slope(self) -> float:
-        """Slope of the reading head's confidence in log-odds, see `reading.read_slots`."""
-        return self.model.slope
+    def draws_vary(self) -> bool:
+        """Whether further samples of a plate differ from the first."""
+        return self.method.draws_vary(self.variables)
 
     def condition(self, frames: Any, mask: Any = None) -> jax.Array:
-        """psi [B, H, W, 3], the first estimate, not clipped."""
-        return self.estimate(frames, mask).psi
+        """The first estimate (psi) [B, H, W, 3], not clipped.
+
+        Raises:
+          UserError: the method makes none, or frames of another size.
+        """
+        image = self.estimate(frames, mask).image
+        if image is None:
+            raise UserError("this model makes no first estimate; `restore` gives its plates")
+        return image
 
     def read(self, frames: Any, mask: Any = None) -> list[Reading]:
         """Reads the plates straight from their frames, without a picture in between.
@@ -135,24 +120,38 @@ class Restorer:
         Raises:
           UserError: the model has no reading head, or frames of another size.
         """
-        slots = self.estimate(frames, mask).slots
-        if slots is None:
+        slots, reader = self.estimate(frames, mask).slots, self.method.slot_reader
+        if slots is None or reader is None:
             raise UserError("this model has no reading head (config.model.reader)")
-        return read_slots(np.asarray(slots), self.charset, self.slope)
+        return reader.read(np.asarray(slots))
 
     def estimate(self, frames: Any, mask: Any = None) -> Estimate:
-        """psi, by the reading head the text's probabilities, and what the denoiser is given."""
-        estimate: Estimate = self._in_parts(self._estimate, *self._check(frames, mask))
+        """What is known before a plate is drawn: a first estimate, the text's probabilities."""
+        compiled = _compiled(self.method).estimate
+        estimate: Estimate = self._in_parts(compiled, *self._check(frames, mask))
         return estimate
 
     def denoise(self, psi: Any, x_t: Any, noise_level: Any) -> jax.Array:
         """The noise predicted in x_t [B, H, W, 3]; noise_level [B] = sqrt(alphas_cumprod).
 
-        A model whose denoiser is shown more than psi takes `estimate(frames).guide` in its place.
+        Args:
+          psi: what `estimate` gives; or psi alone [B, H, W, 3], with which nothing else is known of
+            the plate (where the denoiser is shown more, `restore` shows it more).
+          x_t: the noisy residual.
+          noise_level: its level.
+
+        Raises:
+          UserError: the method has no denoiser, or the model's is not trained yet.
         """
-        return self._denoise(
-            self.variables, self._check_guide(psi), jnp.asarray(x_t), jnp.asarray(noise_level)
-        )
+        method = self.method
+        if not isinstance(method, Denoises) or not self.draws_vary:
+            raise UserError("this model has no denoiser")
+        if isinstance(psi, Estimate):
+            guide = psi.guide
+        else:
+            guide = method.guide_of(self.variables, self._check_image(psi))
+        call = _compiled(self.method).denoise
+        return call(self.variables, guide, jnp.asarray(x_t), jnp.asarray(noise_level))
 
     def restore(
         self,
@@ -160,7 +159,7 @@ class Restorer:
         mask: Any = None,
         *,
         steps: int | None = None,
-        sampler: str | Sampler | None = None,
+        sampler: Any = None,
         samples: int = 1,
         seed: int | Sequence[int] = 0,
     ) -> jax.Array:
@@ -172,10 +171,10 @@ class Restorer:
         Args:
           frames: [B, N, H, W, 3] in [-1, 1].
           mask: [B, N] bool; None means that all frames are real.
-          steps: denoiser calls; None takes the model's default.
+          steps: the number of denoiser calls; None takes the model's default.
           sampler: a name of `diffusion.samplers`, or all of its choices; None takes the model's.
-          samples: K, how many restorations of each plate.
-          seed: of the noise: one for all plates, or one a plate.
+          samples: K, how many restorations are made of each plate.
+          seed: the seed of the noise: one for all plates, or one per plate.
 
         Returns:
           [B, K, H, W, 3], clipped to [-1, 1].
@@ -183,77 +182,59 @@ class Restorer:
         Raises:
           UserError: frames of another size, or a sampler or number of steps that does not exist.
         """
-        return self.sample(
-            self.estimate(frames, mask).guide,
-            steps=steps,
-            sampler=sampler,
-            samples=samples,
-            seed=seed,
-        )
+        how = {"steps": steps, "sampler": sampler, "samples": samples, "seed": seed}
+        return self.draw(self.estimate(frames, mask), **how)
 
-    def sample(
+    def draw(
         self,
-        guide: Any,
+        estimate: Estimate,
         *,
         steps: int | None = None,
-        sampler: str | Sampler | None = None,
+        sampler: Any = None,
         samples: int = 1,
         seed: int | Sequence[int] = 0,
     ) -> jax.Array:
-        """`restore`, from `estimate(frames).guide` (psi, where the denoiser sees no more)."""
-        guide = self._check_guide(guide)
-        chosen = self._choose(sampler, steps)
-        if not self.has_diffusion:
-            return jnp.repeat(jnp.clip(psi_of(guide), -1, 1)[:, None], samples, axis=1)
-        seeds = np.broadcast_to(np.asarray(seed, np.uint32), guide.shape[:1])
+        """`restore`, from what `estimate` gives."""
+        how = self.method.choose(self.defaults, sampler=sampler, steps=steps)
+        known = estimate._replace(slots=None)  # no picture is drawn of them
+        count = len(jax.tree.leaves(known.guide)[0])
+        draws = samples if self.draws_vary else 1
+        seeds = np.broadcast_to(_as_seeds(seed), (count,))
         # Samples lie beside each other in one batch: [B, K] flattened.
         plates: jax.Array = self._in_parts(
-            functools.partial(self._sample, sampler=chosen),
-            jnp.repeat(guide, samples, axis=0),
-            jnp.asarray(np.repeat(seeds, samples)),
-            jnp.asarray(np.tile(np.arange(samples, dtype=np.uint32), len(guide))),
+            functools.partial(_compiled(self.method).draw, how=how),
+            jax.tree.map(lambda x: jnp.repeat(x, draws, axis=0), known),
+            jnp.asarray(np.repeat(seeds, draws)),
+            jnp.asarray(np.tile(np.arange(draws, dtype=np.uint32), count)),
         )
-        return plates.reshape(len(guide), samples, *plates.shape[1:])
+        plates = plates.reshape(count, draws, *plates.shape[1:])
+        return jnp.repeat(plates, samples // draws, axis=1)
 
-    def compiled_sampler(self, batch: int, steps: int | None = None) -> Any:
-        """JAX's compiled object behind `sample` of one part of `batch` plates, to inspect."""
-        guide = jax.ShapeDtypeStruct((batch, *self.image_size, self.guide_channels), jnp.float32)
-        number = jax.ShapeDtypeStruct((batch,), jnp.uint32)
-        chosen = self._choose(None, steps)
-        return self._sample.lower(self.variables, guide, number, number, sampler=chosen).compile()
+    def lowered_draw(self, batch: int, how: How) -> Any:
+        """JAX's lowered object behind `draw` of one part of `batch` plates, to inspect."""
+        shape = jax.ShapeDtypeStruct
+        frames = shape((batch, 1, *self.image_size, 3), jnp.float32)
+        estimate: Estimate = jax.eval_shape(self.method.estimate, self.variables, frames)
+        number = shape((batch,), jnp.uint32)
+        call = _compiled(self.method).draw
+        return call.lower(self.variables, estimate._replace(slots=None), number, number, how=how)
 
-    @property
-    def guide_channels(self) -> int:
-        """Channels of the denoiser's guide."""
-        return self.model.guide_channels(self.variables)
-
-    def _check_guide(self, guide: Any) -> jax.Array:
-        guide = jnp.asarray(guide, jnp.float32)
-        height, width, channels = *self.image_size, self.guide_channels
-        if guide.ndim != 4 or guide.shape[1:] != (height, width, channels):
+    def _check_image(self, image: Any) -> jax.Array:
+        image = jnp.asarray(image, jnp.float32)
+        height, width = self.image_size
+        if image.ndim != 4 or image.shape[1:] != (height, width, 3):
             raise UserError(
-                f"this model samples from [B, {height}, {width}, {channels}], what "
-                f"`estimate(frames).guide` gives, not {list(guide.shape)}"
+                f"psi is [B, {height}, {width}, 3], not {list(image.shape)}; or give all that "
+                "`estimate(frames)` gives"
             )
-        return guide
+        return image
 
-    def _choose(self, sampler: str | Sampler | None, steps: int | None) -> Sampler:
-        """The sampler asked for; what is left open is the model's own."""
-        chosen = sampler if isinstance(sampler, Sampler) else self.sampler
-        changes: dict[str, Any] = {"name": sampler} if isinstance(sampler, str) else {}
-        changes |= {} if steps is None else {"steps": steps}
-        try:
-            chosen = dataclasses.replace(chosen, **changes)
-            chosen.visited(self.model.schedule)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return chosen
-
-    def _in_parts(self, function: Any, *arrays: jax.Array) -> Any:
-        """Applies a compiled function to batches [B, ...] in parts of few sizes."""
+    def _in_parts(self, function: Any, *trees: Any) -> Any:
+        """Applies a compiled function to trees of arrays [B, ...] in parts of few sizes."""
         parts = []
-        for part, size in batch_parts(len(arrays[0]), self.max_batch):
-            out = function(self.variables, *(_fill(x[part], size) for x in arrays))
+        for part, size in batch_parts(len(jax.tree.leaves(trees)[0]), self.max_batch):
+            cut = functools.partial(_cut, part=part, size=size)
+            out = function(self.variables, *jax.tree.map(cut, trees))
             parts.append(jax.tree.map(lambda x, count=part.stop - part.start: x[:count], out))
         if len(parts) == 1:
             return parts[0]
@@ -268,30 +249,41 @@ class Restorer:
         return frames, mask
 
 
-def make_sampler(section: Mapping[str, Any]) -> Sampler:
-    """A sampler from a configuration's `sampler` section.
+@dataclasses.dataclass(frozen=True)
+class _Compiled:
+    """A method's functions, which compile when first called with a shape."""
 
-    Raises:
-      UserError: a field that is unknown or out of range.
-    """
-    try:
-        return Sampler(**section)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"the configuration's section `sampler` does not fit: {error}") from error
+    estimate: Any
+    draw: Any
+    denoise: Any
 
 
-def _parts(stored: StoredModel) -> tuple[LPDiff, Variables, dict[str, Any]]:
-    # Stored with 16 bits perhaps, to be small; parameters are float32 all the same.
-    variables = jax.tree.map(lambda x: np.asarray(x, np.float32), stored.variables)
-    return build_model(stored.config["model"]), variables, stored.config["sampler"]
+@functools.lru_cache(maxsize=16)
+def _compiled(method: Method) -> _Compiled:
+    denoise = jit(method.predict_noise) if isinstance(method, Denoises) else None
+    draw = jit(functools.partial(_draw, method), static_argnames="how")
+    return _Compiled(jit(method.estimate), draw, denoise)
 
 
-def _in_precision(dtype: str, model: LPDiff, variables: Variables) -> tuple[LPDiff, Variables]:
-    """Kernels are cast once, here; norms' scales and biases stay as they are."""
-    if dtype not in DTYPES:
-        raise UserError(f"dtype is {dtype!r}; allowed: {', '.join(DTYPES)}")
-    cast = lambda x: jnp.asarray(x, dtype) if np.ndim(x) > 1 else x  # noqa: E731
-    return model.with_dtype(dtype), jax.tree.map(cast, variables)
+def _draw(
+    method: Method,
+    variables: Variables,
+    estimate: Estimate,
+    seeds: jax.Array,
+    numbers: jax.Array,
+    *,
+    how: How,
+) -> jax.Array:
+    """Plates [B, H, W, 3]; each one's noise is keyed by its seed [B] and its number [B]."""
+    key_of = lambda seed, number: jax.random.fold_in(jax.random.key(seed), number)  # noqa: E731
+    return method.draw(variables, estimate, jax.vmap(key_of)(seeds, numbers), how)
+
+
+def _as_seeds(seed: int | Sequence[int]) -> np.ndarray:
+    seeds = np.asarray(seed)
+    if seeds.dtype.kind not in "iu" or (seeds < 0).any() or (seeds >= 2**32).any():
+        raise UserError(f"seed is {seed}; seeds are whole numbers from 0 to {2**32 - 1}")
+    return seeds.astype(np.uint32)
 
 
 def batch_parts(total: int, largest: int) -> Iterator[tuple[slice, int]]:
@@ -305,38 +297,9 @@ def batch_parts(total: int, largest: int) -> Iterator[tuple[slice, int]]:
         yield slice(first, min(first + size, total)), size
 
 
-def _fill(x: jax.Array, size: int) -> jax.Array:
-    """Repeats the last plate of x [B, ...] until there are `size`."""
-    missing = size - len(x)
-    return x if missing == 0 else jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
-
-
-def _sample(
-    model: LPDiff,
-    variables: Variables,
-    guide: jax.Array,
-    seeds: jax.Array,
-    numbers: jax.Array,
-    *,
-    sampler: Sampler,
-) -> jax.Array:
-    """Plates [B, H, W, 3] from a guide; each's noise is keyed by its seed [B] and number [B]."""
-    psi, schedule = psi_of(guide), sampler.visited(model.schedule)
-    key_of = lambda seed, number: jax.random.fold_in(jax.random.key(seed), number)  # noqa: E731
-    keys = jax.vmap(key_of)(seeds, numbers)
-
-    def noise(index: jax.Array | int) -> jax.Array:
-        draw = lambda key: jax.random.normal(jax.random.fold_in(key, index), psi.shape[1:])  # noqa: E731
-        return jax.vmap(draw)(keys)
-
-    denoise_fn, prepare = model.x0_denoiser(variables, guide)
-    x_0 = sample(
-        denoise_fn,
-        sampler.first(noise(schedule.steps), schedule),
-        noise,
-        schedule,
-        sampler.name,
-        sampler.eta,
-        prepare=prepare,
-    )
-    return jnp.clip(model.compose(x_0, psi), -1, 1)
+def _cut(x: jax.Array, part: slice, size: int) -> jax.Array:
+    """A part of x [B, ...], its last plate repeated until there are `size`, over all devices."""
+    x = x[part]
+    if missing := size - len(x):
+        x = jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
+    return split_over_local_devices(x)

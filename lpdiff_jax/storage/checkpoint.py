@@ -1,7 +1,12 @@
-"""Checkpoints of one stage with Orbax: the state, and a record of what it belongs to.
+"""Checkpoints of one stage with Orbax.
 
 A checkpoint is a folder `<workdir>/checkpoints/<stage>/<step>/` that appears under its name when it
-is whole. Orbax restores flipped bits without an error, so the record holds a sha256 of every array.
+is whole. It has three items, and each array lies in one of them:
+
+  networks  what inference needs: averaged and frozen parameters, statistics
+  training  what going on needs besides: parameters, the optimiser's memory, helpers, the step
+  record    what it belongs to, as JSON, with a sha256 of every array (Orbax restores flipped bits
+            without an error)
 """
 
 import concurrent.futures
@@ -9,59 +14,51 @@ import contextlib
 import dataclasses
 import hashlib
 import json
-import logging
+import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from ml_collections import ConfigDict
 from orbax.checkpoint import checkpoint_managers
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.methods.lpdiff.model import LPDiff, Variables, build_model
-from lpdiff_jax.methods.lpdiff.stages import make_stage
-from lpdiff_jax.storage.config import FILE_NAME, load_config
 from lpdiff_jax.storage.workdir import space
-from lpdiff_jax.training.state import TrainState, abstract_state, inference_variables
 
+FORMAT = 2
 # What reading a damaged checkpoint raises, by way of Orbax and TensorStore.
-_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError)
-
-
-@dataclasses.dataclass(frozen=True)
-class Best:
-    """The step with the lowest validation loss so far."""
-
-    step: int
-    loss: float
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-    """What a checkpoint holds besides the state.
+    """What a checkpoint holds besides arrays.
 
     Attributes:
       config: the configuration of the run that saved it, as JSON has it.
+      networks: the names of the networks in it.
       position: the state of its data iterator.
       process_count: the processes that trained together.
-      best: the best step so far, if any was validated: `Best` as a dict.
+      loss: the validation loss at this step; None where it was not validated.
     """
 
     config: dict[str, Any]
+    networks: tuple[str, ...]
     position: dict[str, Any]
     process_count: int
-    best: dict[str, Any] | None
+    loss: float | None
 
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A checkpoint as read; the state is where the target of `read_newest` places it."""
+    """A checkpoint as read; the arrays are where the targets place them."""
 
-    state: TrainState
+    networks: dict[str, Any]
+    training: dict[str, Any]
     record: Record
 
 
@@ -79,70 +76,68 @@ class Checkpointer:
     """Saves a stage's checkpoints in the background; keeps the newest few and the best one.
 
     Attributes:
-      best: the best step so far.
+      best: the step with the lowest validation loss so far, and the loss; None before the first.
     """
 
-    def __init__(self, directory: Path, keep: int, best: Best | None):
-        self.best = best
+    def __init__(self, directory: Path, keep: int):
         self._directory = directory
         with self._explained():
             self._manager = ocp.CheckpointManager(
                 directory.absolute(),
                 options=ocp.CheckpointManagerOptions(
+                    best_fn=_loss_of,
+                    best_mode="min",
                     preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-                        [checkpoint_managers.LatestN(keep), self]
+                        [
+                            checkpoint_managers.LatestN(keep),
+                            checkpoint_managers.BestN(get_metric_fn=_loss_of, reverse=True, n=1),
+                        ]
                     ),
                     cleanup_tmp_directories=True,
                 ),
             )
-
-    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
-        """Orbax's question which checkpoints to keep besides the newest: the best one."""
-        del context
-        return [self.best is not None and info.step == self.best.step for info in checkpoints]
+            step = self._manager.best_step()
+            loss = math.inf if step is None else _loss_of(self._manager.metrics(step))
+        self.best = None if math.isinf(loss) else (step, loss)
 
     def has(self, step: int) -> bool:
         """Whether a step is saved, or being saved."""
         return step in self._manager.all_steps()
 
-    def improves(self, step: int, loss: float) -> bool:
-        """Notes a validation loss; returns whether it is the best so far."""
-        if self.best is not None and loss >= self.best.loss:
-            return False
-        self.best = Best(step, loss)
-        return True
+    def improves(self, loss: float) -> bool:
+        """Whether a validation loss is lower than that of every step that is saved."""
+        return loss < (math.inf if self.best is None else self.best[1])
 
     def save(
-        self,
-        step: int,
-        state: TrainState,
-        config: ConfigDict,
-        position: dict[str, Any],
-        process_count: int,
+        self, step: int, networks: dict[str, Any], training: dict[str, Any], record: Record
     ) -> None:
         """Starts saving; it goes on in the background.
 
         Args:
-          step: the state's.
-          state: arrays as `Parallel.to_checkpoint` makes them.
-          config: see `Record`, as the rest.
+          step: the step that has been reached.
+          networks: arrays as `Parallel.to_checkpoint` makes them, by network.
+          training: likewise, whatever the run needs to go on.
+          record: what they belong to.
 
         Raises:
           UserError: this checkpoint or the one before it could not be written.
         """
-        best = None if self.best is None else dataclasses.asdict(self.best)
-        record = dataclasses.asdict(Record(config.to_dict(), position, process_count, best))
-        content = {"record": record, "arrays": checksums(state)}
+        arrays = {"networks": checksums(networks), "training": checksums(training)}
+        content = {"format": FORMAT, "record": dataclasses.asdict(record), "arrays": arrays}
+        loss = math.inf if record.loss is None else record.loss
         with self._explained():
             self._manager.wait_until_finished()  # for the save before, whose room is taken then
-            free, size = space(self._directory, state)
+            free, size = space(self._directory, (networks, training))
             if free < size:
                 raise OSError(f"it takes {size / 1e6:.1f} MB")
             args = ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
+                networks=ocp.args.StandardSave(networks),
+                training=ocp.args.StandardSave(training),
                 record=ocp.args.JsonSave(content | {"sha256": _json_digest(content)}),
             )
-            self._manager.save(step, args=args, force=True)
+            self._manager.save(step, args=args, metrics={"loss": loss}, force=True)
+        if self.improves(loss):
+            self.best = step, loss
 
     def check(self) -> None:
         """Raises what went wrong in the background since the last call."""
@@ -169,9 +164,14 @@ class Checkpointer:
             ) from error
 
 
-def checksums(state: TrainState) -> dict[str, str]:
-    """The sha256 of every array, by its path in the state."""
-    leaves = jax.tree_util.tree_leaves_with_path(state)
+def _loss_of(metrics: Any) -> float:
+    """What the best step has least of; infinite where a step was not validated."""
+    return float(metrics["loss"])
+
+
+def checksums(tree: Any) -> dict[str, str]:
+    """The sha256 of every array, by its path in the tree."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
     with concurrent.futures.ThreadPoolExecutor() as threads:
         digests = list(threads.map(lambda leaf: _sha256(leaf[1]), leaves))
     names = [jax.tree_util.keystr(path) for path, _ in leaves]
@@ -187,40 +187,100 @@ def _json_digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_newest(
-    directory: Path, target: TrainState, steps: Sequence[int] | None = None
-) -> tuple[Saved | None, dict[int, str]]:
+def newest(
+    directory: Path, read: Callable[[Path], T], steps: Sequence[int] | None = None
+) -> tuple[T | None, dict[int, str]]:
     """Reads the newest checkpoint that is as it was saved.
 
     Args:
-      directory: of a stage.
-      target: shapes, dtypes and shardings.
-      steps: those to try, in order; None takes all, the newest first.
+      directory: a stage's.
+      read: `read_saved` or `read_networks`, with their targets.
+      steps: the steps to try, in order; None takes all, the newest first.
 
     Returns:
-      The checkpoint, or None; and what is wrong with each that was tried before it, by its step.
+      What was read, or None; and what is wrong with each that was tried before it, by its step.
+
+    Raises:
+      UserError: a checkpoint of another version.
     """
     damaged: dict[int, str] = {}
     for step in saved_steps(directory) if steps is None else steps:
         try:
-            return _read(directory.absolute() / str(step), target), damaged
+            return read(directory.absolute() / str(step)), damaged
         except _DAMAGE as error:
             damaged[step] = _first_line(error)
     return None, damaged
 
 
-def _read(path: Path, target: TrainState) -> Saved:
+def read_saved(path: Path, networks: Mapping[str, Any], training: Any) -> Saved:
+    """Reads all of one checkpoint.
+
+    Args:
+      path: a step's folder.
+      networks: shapes, dtypes and shardings, by network.
+      training: likewise.
+
+    Raises:
+      OSError, ValueError and others of `_DAMAGE`: it is damaged.
+      UserError: it is of another version.
+    """
+    record, sums = _read_record(path)
+    return Saved(
+        _read_arrays(path, "networks", dict(networks), sums),
+        _read_arrays(path, "training", training, sums),
+        record,
+    )
+
+
+def read_networks(path: Path, networks: Mapping[str, Any]) -> tuple[dict[str, Any], Record]:
+    """Reads what inference needs of one checkpoint, and its record; raises as `read_saved`.
+
+    Args:
+      path: a step's folder.
+      networks: shapes, dtypes and shardings of all that may be in it, by network.
+    """
+    record, sums = _read_record(path)
+    there = {name: networks[name] for name in record.networks}
+    return _read_arrays(path, "networks", there, sums), record
+
+
+def _read_record(path: Path) -> tuple[Record, dict[str, Any]]:
+    if (path / "state").is_dir() and not (path / "networks").exists():
+        raise UserError(
+            f"{path}: a checkpoint of an older version of this program, which this one cannot "
+            "read. Write a model directory with that version (`lpdiff pack WORKDIR OUT`), which "
+            "this one reads, and begin a new run with it (--config.init=OUT)"
+        )
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as checkpointer:
         content = checkpointer.restore(path / "record")
     if content.pop("sha256") != _json_digest(content):
         raise ValueError("its record is not what was saved")
+    if content["format"] != FORMAT:
+        raise UserError(
+            f"{path}: format {content['format']} is not known to this version, which reads format "
+            f"{FORMAT}; upgrade lpdiff-jax"
+        )
+    fields = content["record"]
+    record = Record(**fields | {"networks": tuple(fields["networks"])})
+    _check_metrics(path, record)
+    return record, content["arrays"]
+
+
+def _check_metrics(path: Path, record: Record) -> None:
+    """Orbax reads the loss from a file of its own, which has to agree."""
+    found = json.loads((path / "metrics" / "metrics").read_text())["loss"]
+    if found != (math.inf if record.loss is None else record.loss):
+        raise ValueError("its validation loss is not what was saved")
+
+
+def _read_arrays(path: Path, item: str, target: Any, sums: Mapping[str, Any]) -> Any:
     with ocp.StandardCheckpointer() as checkpointer:
-        state = checkpointer.restore(path / "state", target)
-    found = checksums(state)
-    for name, expected in content["arrays"].items():
+        tree = checkpointer.restore(path / item, target)
+    found = checksums(tree)
+    for name, expected in sums[item].items():
         if found.get(name) != expected:
-            raise ValueError(f"the sha256 of {name} is not that of what was saved")
-    return Saved(state, Record(**content["record"]))
+            raise ValueError(f"the sha256 of {item}{name} is not that of what was saved")
+    return tree
 
 
 def _first_line(error: Exception) -> str:
@@ -258,50 +318,3 @@ def set_aside(directory: Path, step: int) -> Path:
         raise UserError(
             f"{directory / str(step)}: this damaged checkpoint cannot be moved to {place} ({error})"
         ) from error
-
-
-def load_for_inference(source: Path) -> tuple[ConfigDict, LPDiff, Variables]:
-    """The averaged parameters of a run, or of one checkpoint.
-
-    Args:
-      source: a work directory, whose last stage with a checkpoint is taken at its newest step; or
-        one checkpoint, `<workdir>/checkpoints/<stage>/<step>`.
-
-    Raises:
-      UserError: it holds no configuration, or no checkpoint that can be read.
-    """
-    source, stages, steps = _sought(source)
-    config = load_config(source / FILE_NAME)
-    model = build_model(config.model)
-    stages = stages or tuple(reversed(config.stages))
-    for directory in (stage_directory(source, name) for name in stages):
-        if saved_steps(directory):
-            saved = _read_for_inference(directory, model, config, steps)
-            return config, model, inference_variables(saved.state)
-    raise UserError(f"{source}: no checkpoint yet below {source / 'checkpoints'}")
-
-
-def _sought(source: Path) -> tuple[Path, tuple[str, ...], list[int] | None]:
-    """The work directory that is meant, and the stage and step where it is one checkpoint."""
-    source = source.absolute()
-    if source.parent.parent.name == "checkpoints" and source.name.isdigit():
-        return source.parents[2], (source.parent.name,), [int(source.name)]
-    return source, (), None
-
-
-def _read_for_inference(
-    directory: Path, model: LPDiff, config: ConfigDict, steps: list[int] | None
-) -> Saved:
-    one_device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    stage = make_stage(directory.name, model, config)
-    target = jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one_device),
-        abstract_state(model, stage, config[stage.name]),
-    )
-    saved, damaged = read_newest(directory, target, steps)
-    faults = [f"{directory / str(step)}: damaged ({why})" for step, why in damaged.items()]
-    if saved is None:
-        raise UserError("; ".join(faults))
-    for fault in faults:
-        logging.getLogger(__name__).warning(f"{fault}; an older checkpoint is used")
-    return saved

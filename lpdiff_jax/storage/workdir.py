@@ -5,13 +5,13 @@ import fcntl
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.storage.config import FILE_NAME, differences, load_config, save_config
-from lpdiff_jax.training.state import TrainState
 
 _LOCK = "in-use.lock"
 
@@ -47,7 +47,7 @@ def check_same_run(config: ConfigDict, workdir: Path) -> None:
     path = workdir / FILE_NAME
     if not path.exists():
         return
-    own = ("model.", "stages")
+    own = ("method", "model.", "stages")
     changed = [line for line in differences(load_config(path), config) if line.startswith(own)]
     if changed:
         raise UserError(
@@ -68,8 +68,8 @@ def write_config(config: ConfigDict, workdir: Path) -> None:
         raise UserError(f"{workdir}: the configuration cannot be written ({error})") from error
 
 
-def check_space(workdir: Path, state: TrainState) -> None:
-    """Raises UserError when the disk has no room for two checkpoints of a state."""
+def check_space(workdir: Path, state: Any) -> None:
+    """Raises UserError when the disk has no room for two checkpoints of a tree of arrays."""
     free, size = space(workdir, state)
     if free < 2 * size:
         raise UserError(
@@ -78,7 +78,7 @@ def check_space(workdir: Path, state: TrainState) -> None:
         )
 
 
-def space(directory: Path, state: TrainState) -> tuple[int, int]:
-    """The bytes that are free, and those that a checkpoint of a state takes."""
+def space(directory: Path, state: Any) -> tuple[int, int]:
+    """The bytes that are free, and those that a tree of arrays takes."""
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(state))
     return shutil.disk_usage(directory).free, size

@@ -7,16 +7,15 @@ import jax
 import jax.numpy as jnp
 
 from data_pipeline.example import TEXT_BYTES
-from lpdiff_jax.methods.base import Stage
-from lpdiff_jax.methods.lpdiff.model import LPDiff
+from lpdiff_jax.methods.base import Method, Stage
 from lpdiff_jax.training.optimizer import make_optimizer
 from lpdiff_jax.training.state import abstract_state
 from lpdiff_jax.training.step import make_train_step
 
 
-def abstract_batch(model: LPDiff, num_frames: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
+def abstract_batch(method: Method, num_frames: int, size: int) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of what a training step reads of a batch of `size` examples."""
-    image = (*model.image_size, 3)
+    image = (*method.image_size, 3)
     shape = jax.ShapeDtypeStruct
     return {
         "frames": shape((size, num_frames, *image), jnp.uint8),
@@ -27,13 +26,15 @@ def abstract_batch(model: LPDiff, num_frames: int, size: int) -> dict[str, jax.S
     }
 
 
-def flops_per_example(model: LPDiff, stage: Stage, config: Any, num_frames: int) -> float:
+def flops_per_example(method: Method, stage: Stage, config: Any, num_frames: int) -> float:
     """Floating-point operations of a step on one example: forward, backward and update.
 
     The update belongs to a batch, but is small beside the rest. `config` is the stage's section.
     """
-    step = make_train_step(stage, make_optimizer(config), seed=0, ema_decay=config.ema_decay)
+    step = make_train_step(
+        stage, make_optimizer(config, stage.trained), seed=0, ema_decay=config.ema_decay
+    )
     alone = functools.partial(step, reduce=lambda tree: tree)  # type: ignore[call-arg]
-    state = abstract_state(model, stage, config)
-    lowered = jax.jit(alone).lower(state, abstract_batch(model, num_frames, 1))
+    state = abstract_state(method, stage, config)
+    lowered = jax.jit(alone).lower(state, abstract_batch(method, num_frames, 1))
     return float((lowered.cost_analysis() or {}).get("flops", 0.0))

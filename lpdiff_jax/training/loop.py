@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +17,16 @@ from data_pipeline.augment import AugmentConfig
 from data_pipeline.pipeline import train_dataset
 from data_pipeline.sources import Source
 from lpdiff_jax.errors import Preempted, UserError
-from lpdiff_jax.methods.base import Stage
-from lpdiff_jax.methods.lpdiff.model import LPDiff, Variables, build_model
-from lpdiff_jax.methods.lpdiff.stages import make_stage
+from lpdiff_jax.methods import registry
+from lpdiff_jax.methods.base import Method, Stage, Variables
 from lpdiff_jax.parallel import devices, processes
-from lpdiff_jax.restoring.restorer import Restorer
+from lpdiff_jax.restoring.loading import load
 from lpdiff_jax.storage import workdir as wd
 from lpdiff_jax.storage.checkpoint import (
-    Best,
     Checkpointer,
     Record,
-    Saved,
-    read_newest,
+    newest,
+    read_saved,
     saved_steps,
     set_aside,
     stage_directory,
@@ -41,9 +41,11 @@ from lpdiff_jax.training.state import (
     TrainState,
     abstract_state,
     create_state,
+    from_items,
     inference_variables,
     init_variables,
-    with_teacher,
+    to_items,
+    with_helpers,
 )
 from lpdiff_jax.training.step import make_eval_step, make_train_step
 from lpdiff_jax.training.validation import Validator
@@ -56,7 +58,7 @@ class Run:
 
     config: ConfigDict
     workdir: Path
-    model: LPDiff
+    method: Method
     parallel: devices.Parallel
     train_source: Source
     val_source: Source
@@ -79,9 +81,9 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
       DataError: a mistake in the data.
       Preempted: SIGTERM stopped it, after it had saved.
     """
-    model = build_model(config.model)
-    stages = [make_stage(name, model, config) for name in config.stages]
+    method = registry.build(config)
     _check(config)
+    stages = method.stages(config, method.networks)  # mistakes are told before anything is written
     with contextlib.ExitStack() as stack:
         with processes.together():
             if processes.is_main():
@@ -94,26 +96,27 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
                 wd.write_config(config, workdir)
         with processes.together():
             sources = open_sources(config.data, workdir)
-            variables = initial_networks(config.init, model) if config.init else {}
-            _check_sketch(config, stages, variables)
+            variables = initial_networks(config.init, method) if config.init else {}
+            stages = method.stages(config, tuple(variables))
         writer = make_writer(workdir / "logs" if processes.is_main() else None)
         stack.enter_context(closing(writer))
         stop = stack.enter_context(devices.StopRequest())
-        run = Run(config, workdir, model, parallel, *sources, writer, stop)
+        run = Run(config, workdir, method, parallel, *sources, writer, stop)
         processes.tell(f"training on {devices.describe()}")
         for stage in _unfinished(stages, workdir):
             variables = variables | train_stage(run, stage, variables)
         return variables
 
 
-def initial_networks(source: str, model: LPDiff) -> Variables:
+def initial_networks(source: str, method: Method) -> Variables:
     """The networks of a trained model that this one begins with.
 
     Raises:
       UserError: there is no such model, or its networks have other shapes.
     """
-    variables = Restorer.load(source).variables
-    expected = jax.eval_shape(model.init, jax.random.key(0))
+    variables = load(source).variables
+    init = functools.partial(method.init, networks=method.networks)
+    expected = jax.eval_shape(init, jax.random.key(0))
     for name, network in variables.items():
         if name not in expected:
             processes.tell(f"config.init = {source}: its network {name!r} is not used")
@@ -128,7 +131,7 @@ def initial_networks(source: str, model: LPDiff) -> Variables:
 def _check(config: ConfigDict) -> None:
     """Raises UserError for what a configuration cannot mean."""
     if not config.stages:
-        raise UserError("config.stages is empty; name psi, diffusion, joint or others")
+        raise UserError("config.stages is empty; name at least one stage")
     for name in config.stages:
         section = config[name]
         devices.check_batch_size(
@@ -143,18 +146,7 @@ def _check(config: ConfigDict) -> None:
         raise UserError(f"config.keep is {config.keep}; with 2 a damaged checkpoint has a spare")
 
 
-def _check_sketch(config: ConfigDict, stages: list[Stage], variables: Variables) -> None:
-    """Raises UserError for a sketch that nothing has trained or will train: it draws nothing."""
-    used = config.model.sketch.layers and any("sketch" in stage.networks for stage in stages)
-    if used and "sketch" not in variables and "sketch" not in config.stages:
-        raise UserError(
-            "config.model.sketch.layers is not 0, but no sketch is trained: put 'sketch' before "
-            f"{stages[-1].name!r} into config.stages, begin with a model that has one "
-            "(config.init), or set the layers to 0"
-        )
-
-
-def _unfinished(stages: list[Stage], workdir: Path) -> list[Stage]:
+def _unfinished(stages: Sequence[Stage], workdir: Path) -> Sequence[Stage]:
     """From the last stage that has a checkpoint on: it holds what the stages before it made."""
     begun = [i for i, s in enumerate(stages) if saved_steps(stage_directory(workdir, s.name))]
     return stages[begun[-1] if begun else 0 :]
@@ -164,23 +156,18 @@ def train_stage(run: Run, stage: Stage, variables: Variables) -> Variables:
     """Trains one stage from its newest checkpoint, or from `variables` and fresh ones."""
     config = run.config[stage.name]
     directory = stage_directory(run.workdir, stage.name)
-    abstract = abstract_state(run.model, stage, config)
+    abstract = abstract_state(run.method, stage, config)
     iterator = iter(_train_data(run, config.batch_size))
-    saved = _resume(run, stage, directory, run.parallel.restore_target(abstract))
-    if saved is None:
-        fresh = init_variables(run.model, run.config.seed, networks=stage.networks)
-        # Networks that this stage does not have wait for one that does.
-        known = {name: network for name, network in variables.items() if name in fresh}
-        start = with_teacher(stage, fresh | known)
-        state = create_state(start, stage.trained, make_optimizer(config))
+    resumed = _resume(run, stage, directory, run.parallel.restore_target(abstract))
+    if resumed is None:
+        state = _fresh_state(run, stage, variables)
     else:
-        state = saved.state
-        iterator.set_state(saved.record.position)
+        state, record = resumed
+        iterator.set_state(record.position)
     if processes.is_main():
         wd.check_space(run.workdir, abstract)
         _describe_parameters(run, stage, state)
-    best = saved.record.best if saved else None
-    checkpointer = Checkpointer(directory, run.config.keep, Best(**best) if best else None)
+    checkpointer = Checkpointer(directory, run.config.keep)
     try:
         state = _run_steps(run, stage, run.parallel.put_state(state), iterator, checkpointer)
     except NotFinite as error:
@@ -189,10 +176,19 @@ def train_stage(run: Run, stage: Stage, variables: Variables) -> Variables:
     checkpointer.close()
     if checkpointer.best:
         processes.tell(
-            f"{stage.name}: lowest validation loss {checkpointer.best.loss:.4f} in "
-            f"{directory / str(checkpointer.best.step)}"
+            f"{stage.name}: lowest validation loss {checkpointer.best[1]:.4f} in "
+            f"{directory / str(checkpointer.best[0])}"
         )
-    return devices.to_local(inference_variables(state))
+    return devices.to_local(inference_variables(state, run.method.networks))
+
+
+def _fresh_state(run: Run, stage: Stage, variables: Variables) -> TrainState:
+    """A stage's first state; networks that are not known yet are drawn."""
+    fresh = init_variables(run.method, run.config.seed, stage.networks)
+    # Networks that this stage does not have wait for one that does.
+    known = {name: network for name, network in variables.items() if name in fresh}
+    start = with_helpers(stage, fresh | known, jax.random.key(run.config.seed))
+    return create_state(start, stage.trained, make_optimizer(run.config[stage.name], stage.trained))
 
 
 def _run_steps(
@@ -201,7 +197,7 @@ def _run_steps(
     config, every = run.config[stage.name], run.config
     step_fn, eval_fn = _compile(run, stage)
     validator = Validator(
-        stage.name, every, run.model, run.val_source, run.writer, run.workdir / "logs" / "sheets"
+        stage, every, run.method, run.val_source, run.writer, run.workdir / "logs" / "sheets"
     )
     profiler = Profiler(run.workdir / "logs" / f"profile-{stage.name}", every.profile)
     rate, first = learning_rate(config), int(state.step)
@@ -211,22 +207,16 @@ def _run_steps(
         # the data agree in every checkpoint by construction.
         last, stop = step == config.steps, run.stop.received()
         profiler.at(step, state)
-        due = last or stop or step % every.checkpoint_every == 0
+        due, loss = last or stop or step % every.checkpoint_every == 0, None
         if step > first and (last or step % every.validate_every == 0):
             progress.stop_clock()
             loss = validator.loss(step, eval_fn, state, run.parallel)
             validator.sheet(step, state)
-            due = checkpointer.improves(step, loss) or due
+            due = checkpointer.improves(loss) or due
             progress.start_clock()
         if due and step > 0 and not checkpointer.has(step):
             progress.settle()  # A state that is not finite is not saved.
-            checkpointer.save(
-                step,
-                run.parallel.to_checkpoint(state),
-                every,
-                iterator.get_state(),
-                processes.process_count(),
-            )
+            _save(run, checkpointer, step, state, iterator.get_state(), loss)
         if stop:
             checkpointer.close()
             saved = ", which is saved" if step else ""
@@ -234,8 +224,8 @@ def _run_steps(
         if last:
             break
         batch = progress.next_batch(iterator)
-        state, metrics = step_fn(state, run.parallel.put_batch(batch))
-        progress.add(metrics, batch["index"])
+        state, report = step_fn(state, run.parallel.put_batch(batch))
+        progress.add(report, batch["index"])
         if step == first:
             progress.forget_time()
         if (step + 1) % every.log_every == 0:
@@ -244,12 +234,22 @@ def _run_steps(
     return state
 
 
+def _save(
+    run: Run, checkpointer: Checkpointer, step: int, state: TrainState, position: Any, loss: Any
+) -> None:
+    """Starts to save a state as the items of a checkpoint."""
+    items = to_items(run.parallel.to_checkpoint(state), run.method.networks)
+    config, count = run.config.to_dict(), processes.process_count()
+    record = Record(config, tuple(items["networks"]), position, count, loss)
+    checkpointer.save(step, items["networks"], items["training"], record)
+
+
 def _compile(run: Run, stage: Stage) -> tuple[Any, Any]:
     """The training step and the validation step, which compile when first called."""
     config = run.config[stage.name]
     train_step = make_train_step(
         stage,
-        make_optimizer(config),
+        make_optimizer(config, stage.trained),
         seed=run.config.seed,
         ema_decay=config.ema_decay,
         accumulate=config.accumulate,
@@ -262,17 +262,20 @@ def _progress(run: Run, stage: Stage, first: int) -> Progress:
     config, peak = run.config[stage.name], run.config.peak_tflops * 1e12 * devices.device_count()
     flops = 0.0
     if peak:
-        flops = flops_per_example(run.model, stage, config, run.config.data.num_frames)
-    return Progress(stage.name, config.steps, config.batch_size, run.writer, first, flops, peak)
+        flops = flops_per_example(run.method, stage, config, run.config.data.num_frames)
+    return Progress(stage, config.steps, config.batch_size, run.writer, first, flops, peak)
 
 
-def _resume(run: Run, stage: Stage, directory: Path, target: TrainState) -> Saved | None:
+def _resume(
+    run: Run, stage: Stage, directory: Path, target: TrainState
+) -> tuple[TrainState, Record] | None:
     """The newest intact checkpoint of a stage, if it has any; damaged ones are named and moved.
 
     Raises:
       UserError: none of its checkpoints is intact.
     """
-    saved, damaged = read_newest(directory, target)
+    items = to_items(target, run.method.networks)
+    saved, damaged = newest(directory, functools.partial(read_saved, **items))
     processes.wait_for_all("all processes have read their checkpoint")
     for step, fault in damaged.items():
         processes.tell(f"{directory / str(step)}: damaged ({fault})")
@@ -284,9 +287,11 @@ def _resume(run: Run, stage: Stage, directory: Path, target: TrainState) -> Save
     for step in damaged if processes.is_main() else ():
         processes.tell(f"  moved to {set_aside(directory, step)}; an older one is used")
     processes.wait_for_all("damaged checkpoints are out of the way")
-    if saved is not None:
-        _tell_resumed(run, stage, int(saved.state.step), saved.record)
-    return saved
+    if saved is None:
+        return None
+    state = from_items(saved.networks, saved.training)
+    _tell_resumed(run, stage, int(state.step), saved.record)
+    return state, saved.record
 
 
 def _tell_resumed(run: Run, stage: Stage, step: int, record: Record) -> None:
@@ -330,7 +335,7 @@ def _train_data(run: Run, batch_size: int) -> Any:
     data = run.config.data
     return train_dataset(
         run.train_source,
-        image_size=run.model.image_size,
+        image_size=run.method.image_size,
         num_frames=data.num_frames,
         global_batch_size=batch_size,
         seed=run.config.seed,

@@ -1,14 +1,15 @@
 """What a person watches while a stage trains: losses, speed, time left, and whether it diverged."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from lpdiff_jax.methods.lpdiff.losses import fold_levels
+from lpdiff_jax.methods.base import Stage
 from lpdiff_jax.parallel.processes import tell
+from lpdiff_jax.training.step import Averages, Report
 from lpdiff_jax.training.writer import Writer
 
 
@@ -35,7 +36,7 @@ class Progress:
 
     def __init__(
         self,
-        stage: str,
+        stage: Stage,
         steps: int,
         batch_size: int,
         writer: Writer,
@@ -47,8 +48,8 @@ class Progress:
         self._writer = writer
         self._step = first_step
         self._utilisation = flops_per_example / peak_flops if peak_flops else None
-        self._pending: list[tuple[Mapping[str, jax.Array], np.ndarray]] = []
-        self._settled: list[dict[str, float]] = []
+        self._pending: list[tuple[Report, np.ndarray]] = []
+        self._settled: list[Averages] = []
         self._seconds = self._waited = self._timed_steps = 0.0
         self.start_clock()
 
@@ -80,9 +81,9 @@ class Progress:
         self._waited += time.perf_counter() - started
         return batch
 
-    def add(self, metrics: Mapping[str, jax.Array], index: np.ndarray) -> None:
-        """Adds a step's metrics, still on the device, and the places of its examples."""
-        self._pending.append((metrics, index))
+    def add(self, report: Report, index: np.ndarray) -> None:
+        """Adds what a step says, still on the device, and the places of its examples."""
+        self._pending.append((report, index))
         self._step += 1
 
     def settle(self) -> None:
@@ -93,12 +94,11 @@ class Progress:
         """
         pending, self._pending = self._pending, []
         first = self._step - len(pending) + 1
-        fetched = jax.device_get([metrics for metrics, _ in pending])
-        for step, (metrics, (_, index)) in enumerate(zip(fetched, pending, strict=True), first):
-            metrics = {name: float(value) for name, value in metrics.items()}
-            if not metrics.pop("finite"):
-                raise NotFinite(step, metrics, index.tolist())
-            self._settled.append(metrics)
+        fetched = jax.device_get([report for report, _ in pending])
+        for step, (report, (_, index)) in enumerate(zip(fetched, pending, strict=True), first):
+            if not report.finite:
+                raise NotFinite(step, means_of([report.metrics]), index.tolist())
+            self._settled.append(report.metrics)
 
     def report(self, extra: Mapping[str, float]) -> dict[str, float]:
         """Prints a line and writes the means since the last one; returns them.
@@ -108,10 +108,9 @@ class Progress:
         """
         self.stop_clock()
         rows, self._settled = self._settled, []
-        means = fold_levels({name: float(np.mean([r[name] for r in rows])) for name in rows[0]})
-        means |= dict(extra) | self._speed()
+        means = means_of(rows) | dict(extra) | self._speed()
         self._writer.write_scalars(
-            self._step, {f"{self._stage}/{name}": value for name, value in means.items()}
+            self._step, {f"{self._stage.name}/{name}": value for name, value in means.items()}
         )
         self._writer.flush()
         self._print(means)
@@ -133,14 +132,23 @@ class Progress:
         return speed
 
     def _print(self, means: Mapping[str, float]) -> None:
-        line = (
-            f"{self._stage} {self._step}/{self._steps}  loss {means['loss']:.4f}  "
-            f"psnr of psi {means['psnr']:.2f} dB"
-        )
+        line = f"{self._stage.name} {self._step}/{self._steps}  {watched(self._stage, means)}"
         if rate := means.get("steps_per_second"):
             left = (self._steps - self._step) / rate
             line += f"  {rate:.2f} steps/s  {duration(left)} left"
         tell(line)
+
+
+def means_of(rows: Sequence[Averages]) -> dict[str, float]:
+    """The mean of each metric over some batches; those that no example counted for are left out."""
+    totals = {name: float(np.sum([row[name].total for row in rows])) for name in rows[0]}
+    counts = {name: float(np.sum([row[name].count for row in rows])) for name in rows[0]}
+    return {name: total / counts[name] for name, total in totals.items() if counts[name]}
+
+
+def watched(stage: Stage, means: Mapping[str, float]) -> str:
+    """The metrics that a line about a stage shows."""
+    return "  ".join(f"{name} {means[name]:.4g}" for name in stage.watch if name in means)
 
 
 def duration(seconds: float) -> str:

@@ -1,19 +1,36 @@
 """The pure training step: (state, batch) -> (state, metrics)."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from clu.metrics import Average
 
 from lpdiff_jax.methods.base import Batch, Metrics, Params, Stage
 from lpdiff_jax.training.state import TrainState, join_variables
 
 # Averages a tree over the devices that share a batch; the identity where one program sees it whole.
 Reduce = Callable[[Any], Any]
-TrainStep = Callable[[TrainState, Batch, Reduce], tuple[TrainState, Metrics]]
-EvalStep = Callable[[TrainState, Batch, Reduce], Metrics]
+# By name: a total and a count, each a mean over the global batch.
+Averages = dict[str, Average]
+
+
+class Report(NamedTuple):
+    """What is said of a step.
+
+    Attributes:
+      metrics: of the batch.
+      finite: bool [], whether loss and gradient are finite.
+    """
+
+    metrics: Averages
+    finite: jax.Array
+
+
+TrainStep = Callable[[TrainState, Batch, Reduce], tuple[TrainState, Report]]
+EvalStep = Callable[[TrainState, Batch, Reduce], Averages]
 
 
 def make_train_step(
@@ -24,12 +41,9 @@ def make_train_step(
     ema_decay: float,
     accumulate: int = 1,
 ) -> TrainStep:
-    """Builds a stage's step; `reduce` averages over devices (see `parallel`).
+    """Builds a stage's step; `reduce` averages over devices (see `parallel.devices`)."""
 
-    Its metrics are means over the global batch; `finite` is 1 where loss and gradient are finite.
-    """
-
-    def train_step(state: TrainState, batch: Batch, reduce: Reduce) -> tuple[TrainState, Metrics]:
+    def train_step(state: TrainState, batch: Batch, reduce: Reduce) -> tuple[TrainState, Report]:
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         grads, metrics, stats = reduce(gradients(stage, state, batch, key, accumulate))
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -42,8 +56,8 @@ def make_train_step(
             opt_state=opt_state,
         )
         norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(metrics["loss"] + norm).astype(jnp.float32)
-        return state, metrics | {"gradient_norm": norm, "finite": finite}
+        finite = jnp.isfinite(metrics["loss"].total + norm)
+        return state, Report(metrics | {"gradient_norm": _average(norm)}, finite)
 
     return train_step
 
@@ -51,22 +65,21 @@ def make_train_step(
 def make_eval_step(stage: Stage, *, seed: int) -> EvalStep:
     """The stage's metrics with the averaged parameters, and noise that is the same every time.
 
-    They are means over the batch of each metric times `valid`, and of `valid` itself: divide.
+    Examples that are not `valid`, which fill up the last batch, do not count.
     """
 
-    def eval_step(state: TrainState, batch: Batch, reduce: Reduce) -> Metrics:
+    def eval_step(state: TrainState, batch: Batch, reduce: Reduce) -> Averages:
         variables = join_variables(state.frozen | state.ema, state.batch_stats)
         loss, metrics, _ = stage.loss(variables, batch, jax.random.key(seed), False)
         valid = batch["valid"].astype(jnp.float32)
-        metrics |= {"loss": loss, "valid": jnp.ones_like(loss)}
-        return reduce({name: (value * valid).mean() for name, value in metrics.items()})
+        return reduce(averages(metrics | {"loss": loss}, valid))
 
     return eval_step
 
 
 def gradients(
     stage: Stage, state: TrainState, batch: Batch, key: jax.Array, accumulate: int = 1
-) -> tuple[Params, Metrics, Params]:
+) -> tuple[Params, Averages, Params]:
     """Gradients of the mean loss, taken over `accumulate` parts of the batch in turn.
 
     Returns:
@@ -76,8 +89,8 @@ def gradients(
     def loss(params: Params, stats: Params, part: Batch) -> tuple[jax.Array, tuple]:
         variables = join_variables(state.frozen | params, stats)
         value, metrics, stats = stage.loss(variables, part, key, True)
-        means = {name: x.mean() for name, x in (metrics | {"loss": value}).items()}
-        return means["loss"], (means, stats)
+        means = averages(metrics | {"loss": value}, jnp.ones_like(value))
+        return means["loss"].total, (means, stats)
 
     gradient = jax.grad(loss, has_aux=True)
     if accumulate == 1:
@@ -88,7 +101,7 @@ def gradients(
         lambda x: x.reshape(-1, accumulate, *x.shape[1:]).swapaxes(0, 1), dict(batch)
     )
 
-    def body(carry: tuple[Params, Params], part: Batch) -> tuple[tuple[Params, Params], Metrics]:
+    def body(carry: tuple[Params, Params], part: Batch) -> tuple[tuple[Params, Params], Averages]:
         total, stats = carry
         grads, (metrics, stats) = gradient(state.params, stats, part)
         return (jax.tree.map(jnp.add, total, grads), stats), metrics
@@ -97,3 +110,18 @@ def gradients(
     (total, stats), metrics = jax.lax.scan(body, (zeros, state.batch_stats), parts)
     metrics = jax.tree.map(lambda x: x.mean(0), metrics)
     return jax.tree.map(lambda x: x / accumulate, total), metrics, stats
+
+
+def averages(metrics: Metrics, weights: jax.Array) -> Averages:
+    """Means over a batch of each metric's total and count, [B] each, with weights [B]."""
+    pairs = {name: _average(value) for name, value in metrics.items()}
+    return {
+        name: Average(total=(pair.total * weights).mean(), count=(pair.count * weights).mean())
+        for name, pair in pairs.items()
+    }
+
+
+def _average(value: Any) -> Average:
+    if isinstance(value, Average):
+        return value
+    return Average(total=value, count=jnp.ones_like(value))

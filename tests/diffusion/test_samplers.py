@@ -29,9 +29,9 @@ def gaussian_denoiser(x, level):
 
 def moments(name, steps, spacing, trained, **options):
     """The output's mean and standard deviation when all noise is N(0, 1)."""
-    schedule = Sampler(name, steps, spacing=spacing, **options).visited(trained)
+    plan = Sampler(name, steps, spacing=spacing, **options).steps_of(trained)
     noise = jnp.vstack([jnp.zeros(steps + 1), jnp.eye(steps + 1)])
-    out = sample(gaussian_denoiser, noise[:, steps], lambda i: noise[:, i], schedule, name)
+    out = sample(gaussian_denoiser, noise[:, steps], lambda i: noise[:, i], plan)
     out = np.asarray(out, np.float64)
     return out[0], np.sqrt(((out[1:] - out[0]) ** 2).sum())
 
@@ -104,18 +104,16 @@ def test_ddim_keeps_the_level_of_noise(eta):
 )
 def test_levels_0_and_1_do_no_harm_in_float32(name, spacing, steps):
     trained = make_schedule("cosine", 1000, zero_terminal_snr=True)
-    schedule = Sampler(name, steps, spacing=spacing).visited(trained)
-    out = sample(
-        gaussian_denoiser, jnp.array([-2.0, 2.0]), lambda i: jnp.zeros(2), schedule, name
-    )  # fmt: skip
+    plan = Sampler(name, steps, spacing=spacing).steps_of(trained)
+    out = sample(gaussian_denoiser, jnp.array([-2.0, 2.0]), lambda i: jnp.zeros(2), plan)
     assert np.isfinite(out).all()
     assert (np.abs(out - MEAN) < 4 * DEVIATION).all()
 
 
 def test_one_step_is_the_denoiser_itself():
     for name in NAMES:
-        schedule = Sampler(name, 1).visited(ZERO_SNR)
-        out = sample(gaussian_denoiser, jnp.array([5.0]), lambda i: jnp.ones(1), schedule, name)
+        steps = Sampler(name, 1).steps_of(ZERO_SNR)
+        out = sample(gaussian_denoiser, jnp.array([5.0]), lambda i: jnp.ones(1), steps)
         np.testing.assert_allclose(out, MEAN, rtol=1e-6)
 
 
@@ -124,14 +122,13 @@ def test_deterministic_samplers_draw_no_noise():
         raise AssertionError("drew noise")
 
     for name in DETERMINISTIC:
-        schedule = Sampler(name, 5).visited(ZERO_SNR)
-        sample(gaussian_denoiser, jnp.ones(1), forbidden, schedule, name)
+        sample(gaussian_denoiser, jnp.ones(1), forbidden, Sampler(name, 5).steps_of(ZERO_SNR))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_batch_of_8_is_8_batches_of_1(name):
     keys = jax.random.split(jax.random.key(0), 8)
-    schedule = Sampler(name, 6).visited(ZERO_SNR)
+    steps = Sampler(name, 6).steps_of(ZERO_SNR)
 
     def noise_fn(keys):
         return lambda i: jax.vmap(lambda k: jax.random.normal(jax.random.fold_in(k, i), (4,)))(keys)
@@ -139,7 +136,7 @@ def test_a_batch_of_8_is_8_batches_of_1(name):
     @jax.jit
     def run(keys):
         noise = noise_fn(keys)
-        return sample(gaussian_denoiser, noise(6), noise, schedule, name)
+        return sample(gaussian_denoiser, noise(6), noise, steps)
 
     together, apart = run(keys), jnp.concatenate([run(key[None]) for key in keys])
     np.testing.assert_allclose(together, apart, rtol=1e-5, atol=1e-6)
@@ -147,14 +144,14 @@ def test_a_batch_of_8_is_8_batches_of_1(name):
 
 
 def test_what_is_prepared_reaches_its_step():
-    schedule = Sampler(steps=7).visited(ZERO_SNR)
+    steps = Sampler(steps=7).steps_of(ZERO_SNR)
 
     def denoise(x, level, prepared):
         return gaussian_denoiser(x, level) + (prepared["twice"] - 2 * level)
 
     x = jnp.linspace(-1, 1, 5)
-    plain = sample(gaussian_denoiser, x, lambda i: x, schedule)
-    told = sample(denoise, x, lambda i: x, schedule, prepare=lambda levels: {"twice": 2 * levels})
+    plain = sample(gaussian_denoiser, x, lambda i: x, steps)
+    told = sample(denoise, x, lambda i: x, steps, prepare=lambda levels: {"twice": 2 * levels})
     np.testing.assert_allclose(told, plain, rtol=1e-6)
 
 
@@ -163,9 +160,8 @@ def test_starting_from_noised_psi():
     schedule = sampler.visited(ZERO_SNR)
     level = ZERO_SNR.noise_levels[6_000]
     assert schedule.noise_levels[-1] == pytest.approx(level)
-    first = sampler.first(jnp.ones(3), schedule)
-    np.testing.assert_allclose(first, np.sqrt(1 - level**2), rtol=1e-6)
-    np.testing.assert_array_equal(Sampler(steps=4).first(jnp.ones(3), schedule), np.ones(3))
+    assert sampler.steps_of(ZERO_SNR).first_scale == pytest.approx(np.sqrt(1 - level**2))
+    assert Sampler(steps=4).steps_of(ZERO_SNR).first_scale == 1
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,13 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 
-from lpdiff_jax.methods.lpdiff.model import Estimate
+from lpdiff_jax.methods.base import Estimate
 from lpdiff_jax.plate_text import Reading
 
 GROUPS = 5
@@ -46,14 +47,13 @@ class GreyRestorer:
 
     image_size: tuple[int, int] = SIZE
     level: float = -1.0
-    charset: str = ""
-    slope: float = 1.0
+    method = SimpleNamespace(first_picture="psi", slot_reader=None)
 
     def estimate(self, frames, mask=None):
         return Estimate(frames[:, 0], None, frames[:, 0])
 
-    def sample(self, psi, steps=None, sampler=None, samples=1, seed=0):
-        batch = len(psi)
+    def draw(self, estimate, steps=None, sampler=None, samples=1, seed=0):
+        batch = len(estimate.guide)
         return np.full((batch, samples, *self.image_size, 3), self.level, np.float32)
 
 

@@ -4,22 +4,22 @@ evaluate_tree.py ROOT OUT [PORT COUNT INDEX]
 """
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 
-from lpdiff_jax.methods.lpdiff.model import Estimate
+from lpdiff_jax.methods.base import Estimate
 
 
 class FirstFrame:
     image_size = (24, 48)
-    charset = ""
-    slope = 1.0
+    method = SimpleNamespace(first_picture="psi", slot_reader=None)
 
     def estimate(self, frames, mask=None):
         return Estimate(frames[:, 0], None, frames[:, 0])
 
-    def sample(self, psi, *, samples=1, **_):
-        return psi[:, None].repeat(samples, axis=1)
+    def draw(self, estimate, *, samples=1, **_):
+        return estimate.guide[:, None].repeat(samples, axis=1)
 
 
 def main(root: str, out: str, *process: str) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.reading.calibration import calibrate, readable_from
-from lpdiff_jax.methods.lpdiff.model import Estimate
-from lpdiff_jax.plate_text import Reading, read_slots
+from lpdiff_jax.methods.base import Estimate
+from lpdiff_jax.plate_text import Reading, SlotReader
 
 CHARSET = "0123456789"
 
@@ -17,8 +17,7 @@ class Overconfident:
     """Knows the true probabilities of a one-digit text, and sharpens them by a factor of 2."""
 
     image_size = (4, 8)
-    charset = CHARSET
-    model = SimpleNamespace(temperature=1.0)
+    method = SimpleNamespace(slot_reader=SlotReader(CHARSET))
 
     def __init__(self, probabilities):
         self.probabilities = probabilities
@@ -67,7 +66,7 @@ def test_readable_is_where_enough_are_right():
 def test_slope_is_of_the_log_odds():
     slots = np.zeros((2, 1, 3))
     slots[0, 0, 1:], slots[1, 0, 1:] = (0.8, 0.2), (0.4, 0.6)
-    plain, steep = read_slots(slots, "AB"), read_slots(slots, "AB", slope=2.0)
+    plain, steep = SlotReader("AB").read(slots), SlotReader("AB", slope=2.0).read(slots)
     odds = lambda reading: reading.confidence / (1 - reading.confidence)  # noqa: E731
     for one, other in zip(plain, steep, strict=True):
         assert other.text == one.text
@@ -90,7 +89,7 @@ def test_slope_makes_up_for_characters_that_are_right_together():
 
     def cost(temperature, slope):
         powers = slots ** (1 / temperature)
-        readings = read_slots(powers / powers.sum(-1, keepdims=True), CHARSET, slope)
+        readings = SlotReader(CHARSET, slope=slope).read(powers / powers.sum(-1, keepdims=True))
         chance = np.array([reading.confidence for reading in readings])
         return -np.log(np.where(right, chance, 1 - chance)).mean()
 

@@ -7,7 +7,7 @@ import pytest
 
 from lpdiff_jax.evaluation.reading.ctc_reader import CtcReader
 from lpdiff_jax.evaluation.reading.fusion import fuse, read_product, vote
-from lpdiff_jax.plate_text import Reading
+from lpdiff_jax.plate_text import Reading, SlotReader
 
 
 def test_vote_by_character():
@@ -40,15 +40,15 @@ def test_product_of_probabilities():
 
 
 def test_pictures_decide_where_the_reading_head_hesitates():
-    charset = "AB12"
+    reader = SlotReader("AB12")
     slots = np.full((4, 5), 0.01)
     slots[0, [1, 2]] = 0.5, 0.46  # A, hardly B
     slots[1, 3] = slots[2, 4] = slots[3, 0] = 0.96  # 1, 2, nothing
-    assert fuse(slots, charset, []).text == "A12"
+    assert fuse(slots, reader, []).text == "A12"
     seen = Reading("B1", 0.81, (0.9, 0.9))
-    fused = fuse(slots, charset, [seen, Reading("", 0.0, ())], weight=2)
+    fused = fuse(slots, reader, [seen, Reading("", 0.0, ())], weight=2)
     assert fused.text == "B12"
     assert 0.5 < fused.character_confidences[0] < 0.8
     assert fused.character_confidences[1] > 0.96
     # A character that the charset does not have says nothing.
-    assert fuse(slots, charset, [Reading("X1", 0.81, (0.9, 0.9))], weight=2).text == "A12"
+    assert fuse(slots, reader, [Reading("X1", 0.81, (0.9, 0.9))], weight=2).text == "A12"

@@ -115,7 +115,7 @@ def test_sweep_over_the_number_of_frames(tree, tmp_path, grey_reader, grey_resto
 def test_nearest_frames_are_the_last_ones():
     frames = np.arange(6).reshape(2, 3, 1, 1, 1).astype(np.uint8)
     batch = {"frames": frames, "frame_mask": np.array([[1, 1, 1], [1, 0, 0]], bool)}
-    fewer = rows.nearest_frames(batch, 2)
+    fewer = rows.with_nearest_frames(batch, 2)
     assert fewer["frames"][0].ravel().tolist() == [1, 2]
     assert fewer["enough"].tolist() == [True, False]
 

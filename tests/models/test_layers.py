@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lpdiff_jax.models.condition import lower_median
 from lpdiff_jax.models.layers import GroupNorm, Norm, depth_to_space, space_to_depth
+from lpdiff_jax.models.median import lower_median
 
 
 def draw(shape, dtype="float32"):

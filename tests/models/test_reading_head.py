@@ -9,7 +9,7 @@ import pytest
 from data_pipeline.example import encode_text
 from lpdiff_jax.methods.lpdiff.losses import reading_loss
 from lpdiff_jax.models.reading_head import ReadingHead, collapse
-from lpdiff_jax.plate_text import CHARSET, UNKNOWN, read_slots, slot_labels
+from lpdiff_jax.plate_text import CHARSET, UNKNOWN, SlotReader, slot_labels
 
 TEXTS = ["粤B12345", "京AD12345", "1", "é"]
 
@@ -36,7 +36,7 @@ def test_a_reading_is_as_sure_as_all_its_slots():
     probabilities = np.full((1, 3, len(CHARSET) + 1), 0.0)
     for slot, (character, probability) in enumerate([("粤", 0.5), ("B", 0.8), ("", 0.9)]):
         probabilities[0, slot, CHARSET.index(character) + 1 if character else 0] = probability
-    (reading,) = read_slots(probabilities, CHARSET)
+    (reading,) = SlotReader(CHARSET).read(probabilities)
     assert reading.text == "粤B"
     assert reading.character_confidences == (0.5, 0.8)
     assert reading.confidence == pytest.approx(0.5 * 0.8 * 0.9)

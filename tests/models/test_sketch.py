@@ -9,7 +9,7 @@ import pytest
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods.lpdiff.model import build_model
 from lpdiff_jax.models.sketch import Sketch
-from tests.test_restorer import CONFIG
+from tests.restoring.test_restorer import CONFIG
 
 CLASSES, SLOTS = 4, 3
 GLYPHS = np.random.default_rng(0).integers(0, 2, (CLASSES, 8, 4, 3)).astype(np.float32)

@@ -9,9 +9,9 @@ import optax
 import pytest
 
 from lpdiff_jax.diffusion.objective import Objective, diffuse
-from lpdiff_jax.diffusion.samplers import sample
+from lpdiff_jax.diffusion.samplers import sample, steps_on
 from lpdiff_jax.diffusion.schedule import NAMES, make_schedule
-from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods.lpdiff.model import Guide, build_model
 
 SHAPE = (2, 3, 32, 64)
 
@@ -44,12 +44,13 @@ def test_denoiser(model, small_checkpoint, numbers, draw_image, relative_error):
     x = draw_image("in.x", (2, 6, 32, 64))
     seed = [0, zlib.crc32(b"in.level")]
     level = np.random.default_rng(seed).uniform(0.1, 1, (2, 1)).astype(np.float32)[:, 0]
-    noise = model.predict_noise(small_checkpoint.variables, x[..., :3], x[..., 3:], level)
+    noise = model.predict_noise(small_checkpoint.variables, Guide(x[..., :3]), x[..., 3:], level)
     assert relative_error(noise, numbers["unet_small"]) < 1e-5
 
 
 def test_twenty_sampling_steps(model, small_checkpoint, numbers, draw_image, relative_error):
     psi = jnp.asarray(draw_image("in.cond", SHAPE))
+    steps = steps_on(model.schedule, "ddpm")
     noises = jnp.stack([draw_image(f"in.noise{t}", SHAPE) for t in range(20)])
 
     seen = []  # x at each step, the noisiest first: what the step before has made
@@ -58,11 +59,11 @@ def test_twenty_sampling_steps(model, small_checkpoint, numbers, draw_image, rel
     def denoise(x, level):
         seen.append(np.array(x))
         with jax.disable_jit(False):
-            return predict(small_checkpoint.variables, psi, x, level)
+            return predict(small_checkpoint.variables, Guide(psi), x, level)
 
     start = jnp.asarray(draw_image("in.noise20", SHAPE))
     with jax.disable_jit():  # the scan becomes a Python loop, whose steps can be looked at
-        x_0 = sample(denoise, start, lambda index: noises[index], model.schedule, "ddpm")
+        x_0 = sample(denoise, start, lambda index: noises[index], steps)
     assert len(seen) == 20
     for t in (19, 10, 1):
         assert relative_error(seen[20 - t], numbers[f"ddpm_x{t}"]) < 1e-4

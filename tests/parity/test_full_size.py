@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods.lpdiff.model import Guide, build_model
 
 SHAPE = (1, 3, 112, 224)
 
@@ -14,9 +14,9 @@ def test_full_size(full_checkpoint, golden, draw_image, relative_error):
     assert round(sum(array.size for array in parameters) / 1e6, 1) == 92.0
 
     frames = jnp.stack([draw_image(f"full.f{i}", SHAPE) for i in (1, 2, 3)], axis=1)
-    psi = jax.jit(model.psi)(full_checkpoint.variables, frames)
+    psi = jax.jit(model.estimate)(full_checkpoint.variables, frames).image
     assert relative_error(psi, numbers["condition"]) < 1e-5
 
     x = jnp.asarray(draw_image("full.x", SHAPE))
-    noise = jax.jit(model.predict_noise)(full_checkpoint.variables, psi, x, jnp.array([0.7]))
+    noise = jax.jit(model.predict_noise)(full_checkpoint.variables, Guide(psi), x, jnp.array([0.7]))
     assert relative_error(noise, numbers["eps"]) < 1e-4

@@ -43,7 +43,9 @@ def main(networks: str, mode: str, parts: int, output: str) -> None:
     stage = make_stage("diffusion", model, config)
     # Adam divides every element by its own size: where a gradient is zero but for rounding (of the
     # bias of an attention's keys, say), it steps by rounding. The small networks have no such one.
-    optimizer = make_optimizer(config.diffusion) if networks == "small" else optax.sgd(0.01)
+    optimizer = (
+        make_optimizer(config.diffusion, stage.trained) if networks == "small" else optax.sgd(0.01)
+    )
     parallel = devices.Parallel(mode)
     variables = init_variables(model, 0)
     state = create_state(variables, stage.trained, optimizer)
@@ -54,17 +56,15 @@ def main(networks: str, mode: str, parts: int, output: str) -> None:
 
     step = make_train_step(stage, optimizer, seed=0, ema_decay=0.9, accumulate=parts)
     step_fn = parallel.compile_train_step(step)
-    processes.wait_for_all(
-        "start"
-    )  # processes meet here, as those of a run do, before they compile
+    processes.wait_for_all("start")  # as those of a run do, before they compile
     state = parallel.put_state(state)
     found = {
         "gradient": parallel.compile_eval_step(gradient)(state, parallel.put_batch(make_batch(0)))
     }
     losses = []
     for i in range(STEPS):
-        state, metrics = step_fn(state, parallel.put_batch(make_batch(i)))
-        losses.append(np.asarray(devices.to_local(metrics["loss"])))
+        state, report = step_fn(state, parallel.put_batch(make_batch(i)))
+        losses.append(np.asarray(devices.to_local(report.metrics["loss"].total)))
     state = devices.to_local(state)
     found["gradient"] = devices.to_local(found["gradient"])
     found |= {"params": state.params, "ema": state.ema, "loss": np.array(losses)}

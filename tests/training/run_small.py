@@ -11,8 +11,8 @@ from pathlib import Path
 
 from lpdiff_jax.cli import scripts
 from lpdiff_jax.errors import Preempted, UserError
+from lpdiff_jax.methods import registry
 from lpdiff_jax.parallel import devices, processes
-from lpdiff_jax.storage import checkpoint
 from lpdiff_jax.training import loop
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
@@ -25,7 +25,7 @@ def main(workdir: str, root: str, examples: str, *fields: str) -> None:
         port, index, count = map(int, values.pop("process").split(","))
         processes.initialize(f"127.0.0.1:{port}", index, count)
     config = tiny_config(root, **{name: json.loads(value) for name, value in values.items()})
-    loop.build_model = checkpoint.build_model = small_model
+    registry.METHODS["lpdiff"] = small_model
     put_batch, taken = devices.Parallel.put_batch, []
 
     def noting_put_batch(self, batch):

@@ -34,9 +34,9 @@ class Denoiser(nn.Module):
 class SmallLPDiff(LPDiff):
     """Without the shortcuts of sampling that know the real denoiser's layers."""
 
-    def x0_denoiser(self, variables, psi):
+    def x0_denoiser(self, variables, guide):
         def denoise(x_t, level, prepared):
-            return self.predict_x0(variables, psi, x_t, level)
+            return self.predict_x0(variables, guide, x_t, level)
 
         return denoise, lambda levels: levels
 

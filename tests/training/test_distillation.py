@@ -23,7 +23,7 @@ from lpdiff_jax.methods.lpdiff.distillation import (
     make_plan,
     progressive_target,
 )
-from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods.lpdiff.model import NETWORKS, Guide, build_model
 from lpdiff_jax.methods.lpdiff.stages import diffusion_stage
 from lpdiff_jax.parallel import devices
 from lpdiff_jax.restoring.restorer import Restorer
@@ -34,7 +34,7 @@ from lpdiff_jax.training.state import (
     create_state,
     inference_variables,
     init_variables,
-    with_teacher,
+    with_helpers,
 )
 from lpdiff_jax.training.step import make_train_step
 from tests.training.tiny import tiny_config
@@ -101,10 +101,11 @@ def test_progressive_target_is_where_the_teacher_leads(variables):
     plan = make_plan(MODEL, SAMPLER, 1, 4)
     teacher = variables | {TEACHER: variables["denoiser"]}
     psi, noise = jax.random.normal(jax.random.key(1), (2, 1, *SIZE, 3))
-    target = jax.jit(lambda x: progressive_target(MODEL, teacher, plan, psi, x, jnp.array([4])))
-    schedule = Sampler(steps=4).visited(MODEL.schedule)
-    denoise = lambda x, level: MODEL.predict_x0(variables, psi, x, level)  # noqa: E731
-    expected = sample(denoise, noise, None, schedule)
+    target = jax.jit(
+        lambda x: progressive_target(MODEL, teacher, plan, Guide(psi), x, jnp.array([4]))
+    )
+    denoise = lambda x, level: MODEL.predict_x0(variables, Guide(psi), x, level)  # noqa: E731
+    expected = sample(denoise, noise, None, Sampler(steps=4).steps_of(MODEL.schedule))
     np.testing.assert_allclose(target(noise), expected, atol=1e-4)
 
 
@@ -115,7 +116,7 @@ def test_consistency_target_at_a_segments_first_level_is_the_teachers_step(varia
     psi, x_t = jax.random.normal(jax.random.key(1), (2, 1, *SIZE, 3))
     for index, same in ((1, True), (3, False)):
         ours, other = (
-            consistency_target(MODEL, v, plan, psi, x_t, jnp.array([index]))
+            consistency_target(MODEL, v, plan, Guide(psi), x_t, jnp.array([index]))
             for v in (teacher, student)
         )
         assert np.isfinite(ours).all()
@@ -165,12 +166,14 @@ def toy():
     variables = {"condition": {"params": {}}, "denoiser": model.init(jax.random.key(0))["denoiser"]}
     config = section(condition="frozen", levels="stratified", weighting="none")
     state = train_toy(diffusion_stage("diffusion", model, config), variables, batch, 500)
-    return model, inference_variables(state), batch
+    return model, inference_variables(state, NETWORKS), batch
 
 
 def train_toy(stage, variables, batch, steps):
     optimizer = optax.adam(optax.cosine_decay_schedule(1e-2, steps))
-    state = create_state(with_teacher(stage, variables), stage.trained, optimizer)
+    state = create_state(
+        with_helpers(stage, variables, jax.random.key(0)), stage.trained, optimizer
+    )
     step = jax.jit(make_train_step(stage, optimizer, seed=0, ema_decay=0.9), static_argnums=2)
     for _ in range(steps):
         state, _ = step(state, batch, _identity)
@@ -182,14 +185,14 @@ def test_one_step_of_the_student_approaches_the_teachers_eight(toy, method):
     model, variables, batch = toy
     config = section(method=method, teacher_steps=8)
     stage = distillation_stage("distill_1", model, config, SAMPLER)
-    student = inference_variables(train_toy(stage, variables, batch, 500))
+    student = inference_variables(train_toy(stage, variables, batch, 500), NETWORKS)
 
     psi, noise = jnp.zeros((4, *SIZE, 3)), jax.random.normal(jax.random.key(9), (4, *SIZE, 3))
 
     def restore(variables, steps):
-        schedule = Sampler(steps=steps).visited(model.schedule)
-        denoise = lambda x, level: model.predict_x0(variables, psi, x, level)  # noqa: E731
-        return np.asarray(model.compose(sample(denoise, noise, None, schedule), psi))
+        plan = Sampler(steps=steps).steps_of(model.schedule)
+        denoise = lambda x, level: model.predict_x0(variables, Guide(psi), x, level)  # noqa: E731
+        return np.asarray(model.compose(sample(denoise, noise, None, plan), psi))
 
     wanted = restore(variables, 8)
     assert abs(wanted).mean() > 0.35  # the teacher decides for one of the two values
@@ -208,8 +211,10 @@ def test_the_teacher_is_kept_but_not_given_to_inference(variables):
     stage = distillation_stage("distill_1", MODEL, section(), SAMPLER)
     abstract = abstract_state(MODEL, stage, section())
     assert abstract.frozen.keys() == {"condition", TEACHER}
-    state = create_state(with_teacher(stage, variables), stage.trained, optax.sgd(0.1))
-    assert inference_variables(state).keys() == {"condition", "denoiser"}
+    state = create_state(
+        with_helpers(stage, variables, jax.random.key(0)), stage.trained, optax.sgd(0.1)
+    )
+    assert inference_variables(state, MODEL.networks).keys() == {"condition", "denoiser"}
 
 
 @pytest.mark.parametrize("changes", [{"method": "magic"}, {"student_steps": 40}])

@@ -20,14 +20,16 @@ from lpdiff_jax.diffusion.objective import (
 )
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
-from lpdiff_jax.methods.lpdiff.losses import by_noise_level, fold_levels, psi_loss
+from lpdiff_jax.methods.lpdiff.losses import psi_loss
 from lpdiff_jax.methods.lpdiff.model import LPDiff, build_model
 from lpdiff_jax.methods.lpdiff.stages import make_stage
+from lpdiff_jax.methods.metrics import by_noise_level
 from lpdiff_jax.models.dropout import per_sample_dropout
 from lpdiff_jax.models.unet import UNet
 from lpdiff_jax.training.optimizer import learning_rate, make_optimizer
+from lpdiff_jax.training.progress import means_of
 from lpdiff_jax.training.state import create_state, init_variables
-from lpdiff_jax.training.step import gradients, make_train_step
+from lpdiff_jax.training.step import averages, gradients, make_train_step
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
 
@@ -63,7 +65,7 @@ def test_the_reading_head_learns_from_labelled_plates_alone(alignment):
     loss, metrics, _ = stage.loss(variables, batch, jax.random.key(0), True)
     assert metrics["reading_loss"][0] > 1 and metrics["reading_loss"][1] == 0
     image = psi_loss(
-        model.psi(variables, to_float(batch["frames"])), to_float(batch["target"]), 0.5
+        model.estimate(variables, to_float(batch["frames"])).image, to_float(batch["target"]), 0.5
     )
     expected = image + config.psi.reading_weight * metrics["reading_loss"]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
@@ -75,7 +77,7 @@ def stage_gradients(config, name="diffusion", model=None, key=0):
     model = model or small_model()
     stage = make_stage(name, model, config)
     variables = init_variables(model, 0, networks=stage.networks)
-    state = create_state(variables, stage.trained, make_optimizer(config[name]))
+    state = create_state(variables, stage.trained, make_optimizer(config[name], stage.trained))
     grads, metrics, _ = gradients(stage, state, make_batch(model), jax.random.key(key))
     return grads, metrics
 
@@ -96,7 +98,9 @@ def test_what_reaches_psi(mode, trained, has_psi_loss):
     assert ("psi_loss" in metrics) == has_psi_loss
     if has_psi_loss:
         np.testing.assert_allclose(
-            metrics["loss"], metrics["psi_loss"] + metrics["diffusion_loss"], rtol=1e-6
+            metrics["loss"].total,
+            metrics["psi_loss"].total + metrics["diffusion_loss"].total,
+            rtol=1e-6,
         )
 
 
@@ -117,14 +121,14 @@ def test_the_sketch_learns_psis_residual_alone(alignment):
     variables = init_variables(model, 0, networks=stage.networks)
     assert set(variables) == {"condition", "reader", "sketch"}
     batch = make_batch(model)
-    state = create_state(variables, stage.trained, make_optimizer(config.sketch))
+    state = create_state(variables, stage.trained, make_optimizer(config.sketch, stage.trained))
     grads, metrics, _ = gradients(stage, state, batch, jax.random.key(0))
     assert set(grads) == {"sketch"}
     # A fresh sketch draws nothing, so what it misses is the whole residual.
-    psi = model.psi(variables, to_float(batch["frames"]))
+    psi = model.estimate(variables, to_float(batch["frames"])).image
     residual = np.asarray((to_float(batch["target"]) - psi) / model.residual_scale)
-    np.testing.assert_allclose(metrics["loss"], np.square(residual).mean(), rtol=1e-5)
-    np.testing.assert_allclose(metrics["drawn_psnr"], metrics["psnr"], rtol=1e-6)
+    np.testing.assert_allclose(metrics["loss"].total, np.square(residual).mean(), rtol=1e-5)
+    np.testing.assert_allclose(metrics["drawn_psnr"].total, metrics["psnr"].total, rtol=1e-6)
     # With what is missing as its bias, every column draws its share of it.
     sketch = variables["sketch"]["params"]
     strokes = sketch["strokes"] | {"bias": sketch["strokes"]["bias"] + residual.mean()}
@@ -141,7 +145,7 @@ def test_an_estimate_has_a_distribution_a_slot(alignment):
     model = build_model(config.model)
     variables = init_variables(model, 0, networks=("condition", "reader"))
     slots = model.estimate(variables, to_float(make_batch(model, 2)["frames"])).slots
-    assert slots.shape == (2, 8, len(model.charset) + 1)
+    assert slots.shape == (2, 8, len(model.slot_reader.charset) + 1)
     np.testing.assert_allclose(slots.sum(-1), 1, rtol=1e-5)
 
 
@@ -191,8 +195,8 @@ def test_psi_loss_weighs_gradients():
 
 def test_losses_by_noise_level_average_to_the_loss():
     losses, level = jnp.array([1.0, 2.0, 3.0, 6.0]), jnp.array([0.1, 0.2, 0.8, 1.0])
-    means = {name: float(x.mean()) for name, x in by_noise_level(losses, level).items()}
-    assert fold_levels(means) == {"loss_level_0": 1.5, "loss_level_3": 4.5}
+    means = means_of([averages(by_noise_level(losses, level), jnp.ones(4))])
+    assert means == {"loss_level_0": 1.5, "loss_level_3": 4.5}
 
 
 def test_learning_rate_warms_up_and_decays():
@@ -207,12 +211,12 @@ def test_learning_rate_warms_up_and_decays():
 def test_clipping_bounds_the_update_and_decay_spares_biases():
     config = tiny_config(**{"psi.weight_decay": 0.1, "psi.warmup_steps": 0}).psi
     params = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-    optimizer = make_optimizer(config)
+    optimizer = make_optimizer(config, ("net",))
     updates, _ = optimizer.update(
         jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
     )
     assert np.abs(updates["bias"]).max() == 0 and np.abs(updates["kernel"]).min() > 0
-    clipped = make_optimizer(tiny_config(**{"psi.clip_norm": 1.0}).psi)
+    clipped = make_optimizer(tiny_config(**{"psi.clip_norm": 1.0}).psi, ("net",))
     huge = jax.tree.map(lambda x: 1e6 * x, params)
     _, memory = clipped.update(huge, clipped.init(params), params)
     first_moment = optax.tree.get(memory, "mu")
@@ -222,7 +226,7 @@ def test_clipping_bounds_the_update_and_decay_spares_biases():
 def test_ema_is_the_weighted_mean_of_the_parameters():
     config, model = tiny_config(), small_model()
     stage = make_stage("psi", model, config)
-    optimizer = make_optimizer(config.psi)
+    optimizer = make_optimizer(config.psi, stage.trained)
     state = create_state(
         init_variables(model, 0, networks=("condition",)), stage.trained, optimizer
     )
@@ -237,14 +241,16 @@ def test_ema_is_the_weighted_mean_of_the_parameters():
 def test_accumulated_gradients_are_those_of_the_large_batch():
     config, model = tiny_config(**{"diffusion.condition": "joint"}), small_model()
     stage = make_stage("diffusion", model, config)
-    state = create_state(init_variables(model, 0), stage.trained, make_optimizer(config.diffusion))
+    state = create_state(
+        init_variables(model, 0), stage.trained, make_optimizer(config.diffusion, stage.trained)
+    )
     batch, key = make_batch(model, 8), jax.random.key(3)
     whole, metrics, _ = gradients(stage, state, batch, key)
     for parts in (2, 4, 8):
         summed, part_metrics, _ = gradients(stage, state, batch, key, parts)
         for a, b in zip(jax.tree.leaves(whole), jax.tree.leaves(summed), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
-        np.testing.assert_allclose(metrics["loss"], part_metrics["loss"], rtol=1e-6)
+        np.testing.assert_allclose(metrics["loss"].total, part_metrics["loss"].total, rtol=1e-6)
 
 
 def test_dropout_belongs_to_the_sample_not_to_its_place_on_a_device():
@@ -272,14 +278,14 @@ def test_bfloat16_computes_low_and_keeps_float32():
         denoiser = UNet(**SMALL_UNET, dtype=jnp.dtype(dtype))
         model = dataclasses.replace(small_model(), denoiser=denoiser)
         stage = make_stage("diffusion", model, config)
-        optimizer = make_optimizer(config.diffusion)
+        optimizer = make_optimizer(config.diffusion, stage.trained)
         state = create_state(init_variables(model, 0), stage.trained, optimizer)
         step = jax.jit(make_train_step(stage, optimizer, seed=0, ema_decay=0.9), static_argnums=2)
         for _ in range(2):  # the first one's output is zero, as its last convolution is
-            state, metrics = step(state, make_batch(model), _itself)
+            state, report = step(state, make_batch(model), _itself)
         floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
         assert {x.dtype for x in floats} == {jnp.dtype("float32")}
-        losses[dtype] = metrics["loss"]
+        losses[dtype] = report.metrics["loss"].total
         assert losses[dtype].dtype == jnp.float32
     assert losses["float32"] != losses["bfloat16"]
     np.testing.assert_allclose(losses["float32"], losses["bfloat16"], rtol=2e-2)

@@ -1,5 +1,6 @@
 """A run that is killed, stopped or damaged goes on as if nothing had happened, or says what did."""
 
+import functools
 import json
 import random
 import resource
@@ -13,10 +14,15 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import Preempted, UserError
+from lpdiff_jax.methods import registry
+from lpdiff_jax.methods.lpdiff import stages
+from lpdiff_jax.methods.lpdiff.model import NETWORKS
 from lpdiff_jax.parallel import devices
+from lpdiff_jax.restoring.loading import load_run
 from lpdiff_jax.storage import checkpoint
 from lpdiff_jax.storage.checkpoint import Checkpointer, saved_steps, stage_directory
 from lpdiff_jax.training import loop, writer
+from lpdiff_jax.training.state import to_items
 from tests.training.processes import STEPS, finish, free_port, start
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
@@ -25,13 +31,24 @@ from tests.training.tiny import tiny_config
 @pytest.fixture
 def small(monkeypatch):
     """Training in this process uses the smallest model."""
-    monkeypatch.setattr(loop, "build_model", small_model)
-    monkeypatch.setattr(checkpoint, "build_model", small_model)
+    monkeypatch.setitem(registry.METHODS, "lpdiff", small_model)
 
 
 def arrays_of(variables) -> dict[str, np.ndarray]:
     leaves = jax.tree_util.tree_leaves_with_path(variables)
     return {jax.tree_util.keystr(path): np.asarray(x) for path, x in leaves}
+
+
+def reader_of(config, name):
+    """What reads all of a checkpoint of one of the smallest model's stages."""
+    stage = stages.make_stage(name, small_model(), config)
+    abstract = loop.abstract_state(small_model(), stage, config[name])
+    target = devices.Parallel("pmap").restore_target(abstract)
+    return functools.partial(checkpoint.read_saved, **to_items(target, NETWORKS))
+
+
+def sums_of(saved) -> dict[str, str]:
+    return checkpoint.checksums((saved.networks, saved.training))
 
 
 def final_state(workdir, stage="diffusion") -> dict[str, bytes]:
@@ -109,21 +126,17 @@ def test_what_is_saved_is_the_state_of_that_step(small, plates, tmp_path, monkey
     seen = {}
     save = Checkpointer.save
 
-    def noting_save(self, step, state, *rest):
-        seen[step] = {name: x.copy() for name, x in arrays_of(state).items()}
-        save(self, step, state, *rest)
+    def noting_save(self, step, networks, training, record):
+        seen[step] = {name: x.copy() for name, x in arrays_of((networks, training)).items()}
+        save(self, step, networks, training, record)
 
     monkeypatch.setattr(Checkpointer, "save", noting_save)
     config = tiny_config(plates, **STEPS | {"stages": ("psi",), "checkpoint_every": 1, "keep": 9})
     loop.train(config, tmp_path)
-    stage = loop.make_stage("psi", small_model(), config)
-    target = devices.Parallel("pmap").restore_target(
-        loop.abstract_state(small_model(), stage, config.psi)
-    )
-    directory = stage_directory(tmp_path, "psi")
+    read, directory = reader_of(config, "psi"), stage_directory(tmp_path, "psi")
     for step in saved_steps(directory):
-        saved, _ = checkpoint.read_newest(directory, target, [step])
-        found = arrays_of(saved.state)
+        saved, _ = checkpoint.newest(directory, read, [step])
+        found = arrays_of((saved.networks, saved.training))
         assert all(np.array_equal(found[name], seen[step][name]) for name in found)
     assert len(seen) == 6
 
@@ -143,7 +156,7 @@ def trained(plates, tmp_path_factory):
     """A finished run of the smallest model; copy it before changing it."""
     workdir = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "build_model", small_model)
+        patch.setitem(registry.METHODS, "lpdiff", small_model)
         loop.train(tiny_config(plates, **STEPS), workdir)
     return workdir
 
@@ -170,30 +183,27 @@ def test_any_damage_to_the_newest_checkpoint_is_noticed(small, plates, copied, t
     directory = stage_directory(copied, "diffusion")
     newest = directory / "14"
     config = tiny_config(plates, **STEPS)
-    stage = loop.make_stage("diffusion", small_model(), config)
-    target = devices.Parallel("pmap").restore_target(
-        loop.abstract_state(small_model(), stage, config.diffusion)
-    )
-    whole, _ = checkpoint.read_newest(directory, target)
+    read = reader_of(config, "diffusion")
+    whole, _ = checkpoint.newest(directory, read)
     files = [p for p in newest.rglob("*") if p.is_file() and p.stat().st_size]
     for i, path in enumerate(files):
         for count in (64, 1):
             original = path.read_bytes()
             flip(path, random.Random(i), count)
-            saved, damaged = checkpoint.read_newest(directory, target)
+            saved, damaged = checkpoint.newest(directory, read)
             path.write_bytes(original)
             if 14 in damaged:
-                assert int(saved.state.step) == 12
+                assert int(saved.training["step"]) == 12
             else:  # Only where the bytes decide nothing.
                 assert saved.record == whole.record, path
-                assert checkpoint.checksums(saved.state) == checkpoint.checksums(whole.state), path
+                assert sums_of(saved) == sums_of(whole), path
 
 
 @leaves_coroutines
 def test_a_damaged_checkpoint_is_named_and_the_one_before_used(small, plates, copied, capsys):
     directory = stage_directory(copied, "diffusion")
     expected = final_state(copied)
-    for path in (directory / "14" / "state").rglob("*"):
+    for path in (directory / "14" / "training").rglob("*"):
         if path.is_file() and path.stat().st_size > 2000:
             flip(path, random.Random(0))
     (directory / "99").mkdir()  # as a person might
@@ -265,8 +275,8 @@ def test_two_processes_stop_together_and_one_goes_on(plates, tmp_path):
 
 def load_arrays(workdir, plates) -> dict[str, np.ndarray]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoint, "build_model", small_model)
-        return arrays_of(checkpoint.load_for_inference(workdir)[2])
+        patch.setitem(registry.METHODS, "lpdiff", small_model)
+        return arrays_of(load_run(workdir).variables)
 
 
 def test_another_number_of_processes_is_told(small, plates, copied, capsys, monkeypatch):

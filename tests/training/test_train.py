@@ -6,11 +6,10 @@ import pytest
 
 from configs import compact, lpdiff, pretrained, quickstart, released
 from lpdiff_jax.errors import Preempted
+from lpdiff_jax.methods import registry
 from lpdiff_jax.parallel import devices
 from lpdiff_jax.restoring.restorer import Restorer
-from lpdiff_jax.storage import checkpoint
 from lpdiff_jax.storage.checkpoint import saved_steps, stage_directory
-from lpdiff_jax.training import loop
 from lpdiff_jax.training.loop import train
 from tests.training.processes import finish, start_command
 from tests.training.small_model import small_model
@@ -55,16 +54,15 @@ def test_all_stages_by_the_command_stopped_in_the_last_and_resumed(plates, tmp_p
         assert 0 < max(jax.tree.leaves(moved)) < 0.1, name
     assert jax.tree.all(jax.tree.map(np.array_equal, before["sketch"], after["sketch"]))
     sketch = Restorer.load(stage_directory(workdir, "sketch") / "6")
-    assert not sketch.has_diffusion
+    assert not sketch.draws_vary
     assert jax.tree.all(jax.tree.map(np.array_equal, sketch.variables["sketch"], after["sketch"]))
     restorer = Restorer.load(workdir)
-    assert restorer.has_diffusion and restorer.image_size == (8, 16)
+    assert restorer.draws_vary and restorer.image_size == (8, 16)
     assert jax.tree.all(jax.tree.map(np.array_equal, restorer.variables, after))
 
 
 def test_joint_fine_tuning_stopped_and_resumed_is_the_same(plates, tmp_path, monkeypatch):
-    for module in (loop, checkpoint):
-        monkeypatch.setattr(module, "build_model", small_model)
+    monkeypatch.setitem(registry.METHODS, "lpdiff", small_model)
     fields = {"joint.steps": 6, "joint.batch_size": 8}
     config = tiny_config(plates, stages=STAGES, **fields)
     expected = train(config, tmp_path / "alone")

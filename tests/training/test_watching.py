@@ -1,5 +1,6 @@
 """What a person sees of a run: numbers, pictures, and what went wrong."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
@@ -8,24 +9,28 @@ import types
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from clu.metrics import Average
 from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from lpdiff_jax.errors import UserError
+from lpdiff_jax.methods import registry
 from lpdiff_jax.methods.base import Stage
-from lpdiff_jax.storage import checkpoint
+from lpdiff_jax.methods.lpdiff import stages
 from lpdiff_jax.storage.checkpoint import saved_steps, stage_directory
 from lpdiff_jax.training import loop, writer
 from lpdiff_jax.training.flops import flops_per_example
 from lpdiff_jax.training.progress import NotFinite, Progress, duration
+from lpdiff_jax.training.step import Report
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
+
+STAGE = Stage("plain", ("net",), lambda *_: None, ("net",))
 
 
 @pytest.fixture
 def small(monkeypatch):
-    monkeypatch.setattr(loop, "build_model", small_model)
-    monkeypatch.setattr(checkpoint, "build_model", small_model)
+    monkeypatch.setitem(registry.METHODS, "lpdiff", small_model)
 
 
 def read_events(directory) -> dict[str, list]:
@@ -65,7 +70,7 @@ def test_everything_is_written(small, plates, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run(small, plates, tmp_path, monkeypatch):
     """From step 5 on the loss is not a number; step 4 was saved, and nothing after it."""
-    make_stage = loop.make_stage
+    make_stage = stages.make_stage
 
     def poisoned(name, model, config):
         stage = make_stage(name, model, config)
@@ -75,9 +80,9 @@ def test_a_loss_that_is_not_finite_stops_the_run(small, plates, tmp_path, monkey
             bad = jnp.any(batch["index"] == 7) & train
             return jnp.where(bad, jnp.nan, value), metrics, stats
 
-        return Stage(stage.name, stage.trained, loss, stage.networks)
+        return dataclasses.replace(stage, loss=loss)
 
-    monkeypatch.setattr(loop, "make_stage", poisoned)
+    monkeypatch.setattr(stages, "make_stage", poisoned)
     config = tiny_config(plates, **{"psi.batch_size": 1, "psi.steps": 30, "checkpoint_every": 1})
     with pytest.raises(UserError, match="the loss or its gradient is not finite"):
         loop.train(config, tmp_path)
@@ -89,18 +94,34 @@ def test_a_loss_that_is_not_finite_stops_the_run(small, plates, tmp_path, monkey
 
 
 def test_progress_finds_the_first_bad_step_and_its_examples():
-    progress = Progress("psi", 10, 2, writer.SilentWriter(), first_step=4)
-    for value in (1.0, 0.0, 0.0):
+    progress = Progress(STAGE, 10, 2, writer.SilentWriter(), first_step=4)
+    for finite in (True, False, False):
         step = len(progress._pending) + 5
-        progress.add({"loss": jnp.asarray(step), "finite": jnp.asarray(value)}, np.array([step]))
+        loss = Average(total=jnp.asarray(step), count=jnp.asarray(1.0))
+        progress.add(Report({"loss": loss}, jnp.asarray(finite)), np.array([step]))
     with pytest.raises(NotFinite) as caught:
         progress.settle()
     assert (caught.value.step, caught.value.index) == (6, [6])
 
 
+def test_a_stage_shows_what_it_watches_and_no_more(capsys):
+    """A metric that no sample of these steps counted for is left out."""
+    stage = dataclasses.replace(STAGE, watch=("loss", "level", "never"))
+    progress = Progress(stage, 10, 2, writer.SilentWriter(), first_step=0)
+    for total, count in ((1.0, 0.25), (3.0, 0.75)):
+        averages = {
+            "loss": Average(total=total, count=1.0),
+            "level": Average(total=total, count=count),
+            "never": Average(total=0.0, count=0.0),
+        }
+        progress.add(Report(averages, True), np.array([0]))
+    assert progress.report({})["level"] == 4.0
+    assert "plain 2/10  loss 2  level 4" in capsys.readouterr().out
+
+
 def test_training_counts_three_times_the_forward_pass_and_grows_with_the_frames():
     config = tiny_config()
-    stage = loop.make_stage("diffusion", small_model(), config)
+    stage = stages.make_stage("diffusion", small_model(), config)
     flops = flops_per_example(small_model(), stage, config.diffusion, 2)
     # The denoiser's two 1x1 convolutions alone, forward and twice that backward.
     assert flops > 2 * 8 * 16 * (7 * 6 + 6 * 3) * 2.5

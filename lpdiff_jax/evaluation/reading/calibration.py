@@ -10,7 +10,7 @@ from data_pipeline.example import Source, decode_text
 from data_pipeline.pipeline import eval_batches
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
-from lpdiff_jax.plate_text import Reading, read_slots
+from lpdiff_jax.plate_text import Reading, SlotReader
 from lpdiff_jax.restoring.restorer import Restorer
 
 # Of the plates called readable at least so many shall be right; a margin over it is kept, because
@@ -43,18 +43,19 @@ def calibrate(restorer: Restorer, source: Source, max_frames: int) -> Calibratio
     Args:
       restorer: a model with a reading head.
       source: plates of its own kind, none of which it was trained on.
-      max_frames: of a plate's frames the last so many are used.
+      max_frames: the most frames that are used of a plate: the nearest ones.
 
     Raises:
       UserError: the model has no reading head, or no plate a text.
     """
-    if not restorer.charset:
+    slot_reader = restorer.method.slot_reader
+    if slot_reader is None:
         raise UserError("this model has no reading head, so there is nothing to calibrate")
     slots, texts = _read_all(restorer, source, max_frames)
     if not texts:
         raise UserError("no plate of this data has a text (labels.json): nothing to calibrate on")
-    logits = np.log(np.maximum(slots, 1e-30)) * restorer.model.temperature
-    read = functools.partial(_read, logits, charset=restorer.charset)
+    logits = np.log(np.maximum(slots, 1e-30)) * slot_reader.temperature
+    read = functools.partial(_read, logits, slot_reader.charset)
     temperature = _cheapest(np.geomspace(0.5, 4, 61), lambda t: _cost(read(t), texts))
     slope = _cheapest(np.geomspace(0.5, 2, 41), lambda k: _cost(read(temperature, k), texts))
     return Calibration(temperature, slope, readable_from(read(temperature, slope), texts))
@@ -91,10 +92,10 @@ def _read_all(restorer: Restorer, source: Source, max_frames: int) -> tuple[np.n
 
 
 def _read(
-    logits: np.ndarray, temperature: float, slope: float = 1.0, *, charset: str
+    logits: np.ndarray, charset: str, temperature: float, slope: float = 1.0
 ) -> list[Reading]:
     powers = np.exp((logits - logits.max(-1, keepdims=True)) / temperature)
-    return read_slots(powers / powers.sum(-1, keepdims=True), charset, slope)
+    return SlotReader(charset, slope=slope).read(powers / powers.sum(-1, keepdims=True))
 
 
 def _cost(readings: list[Reading], texts: list[str]) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from lpdiff_jax.evaluation.reading.readers import PosteriorReader, align_places
-from lpdiff_jax.plate_text import Reading, read_slots
+from lpdiff_jax.plate_text import Reading, SlotReader
 
 # What a recogniser's character, read with confidence 1 in all pictures, adds to a slot's log-odds.
 # Chosen on 640 validation plates, of which it reads 56.3 %; 0 reads 55.5 %, 2 reads 54.2 %.
@@ -45,10 +45,9 @@ def _vote_position(voters: Sequence[Reading], position: int) -> tuple[str, float
 
 def fuse(
     slots: np.ndarray,
-    charset: str,
+    slot_reader: SlotReader,
     readings: Sequence[Reading],
     weight: float = PICTURES_WEIGHT,
-    slope: float = 1.0,
 ) -> Reading:
     """The reading head's text with what a recogniser read off the pictures.
 
@@ -58,12 +57,12 @@ def fuse(
 
     Args:
       slots: the reading head's probabilities [S, C].
-      charset: of class 1, 2, ...
-      readings: of pictures of the plate: psi and restored samples.
-      weight: of the pictures.
-      slope: of the confidence, see `reading.read_slots`.
+      slot_reader: spells them.
+      readings: those of the plate's pictures: a first estimate, and restored samples.
+      weight: the weight of the pictures.
     """
-    (own,) = read_slots(slots[None], charset)
+    charset = slot_reader.charset
+    (own,) = slot_reader.read(slots[None])
     logits = np.log(np.maximum(slots, 1e-9))
     filled = np.flatnonzero(slots.argmax(-1))
     for reading in readings:
@@ -72,7 +71,7 @@ def fuse(
                 share = weight * reading.character_confidences[place] / len(readings)
                 logits[slot, charset.index(reading.text[place]) + 1] += share
     powers = np.exp(logits - logits.max(-1, keepdims=True))
-    return read_slots(powers[None] / powers.sum(-1, keepdims=True), charset, slope)[0]
+    return slot_reader.read(powers[None] / powers.sum(-1, keepdims=True))[0]
 
 
 def read_product(reader: PosteriorReader, probabilities: np.ndarray) -> Reading:

@@ -16,7 +16,13 @@ from lpdiff_jax.evaluation.report.plate_pictures import Plate, columns
 MAX_PLATES = 300
 _JPEG_QUALITY = 80
 # Rows whose readings the plates' table shows, where they are there.
-_READ_ROWS = (rows.BEST_FRAME, rows.FRAMES_VOTED, rows.PSI, rows.RESTORED, rows.GROUND_TRUTH)
+_READ_ROWS = (
+    rows.BEST_FRAME,
+    rows.FRAMES_VOTED,
+    *rows.FIRST_ESTIMATES,
+    rows.RESTORED,
+    rows.GROUND_TRUTH,
+)
 
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #111; background: #fff; }
@@ -106,7 +112,11 @@ def _charts(reading: Mapping[str, Any]) -> str:
 
 def _confusion(reading: Mapping[str, Any]) -> str:
     """The confusion matrix of the last row, which is the restored plate where there is a model."""
-    names = [name for name in (rows.RESTORED, rows.PSI, rows.GROUND_TRUTH) if name in reading]
+    names = [
+        name
+        for name in (rows.RESTORED, *rows.FIRST_ESTIMATES, rows.GROUND_TRUTH)
+        if name in reading
+    ]
     if not names:
         return ""
     confusion = reading[names[0]]["confusion"]
@@ -148,7 +158,8 @@ def _plate(plate: Plate, images: Sequence[str], read: Sequence[str]) -> str:
     cells += [f"<td>{_image(plate.images.get(name))}</td>" for name in images]
     cells += [_reading(record["rows"].get(name, {}), record["text"]) for name in read]
     judged = next(
-        (n for n in (rows.RESTORED, rows.PSI, rows.BEST_FRAME) if n in record["rows"]), ""
+        (n for n in (rows.RESTORED, *rows.FIRST_ESTIMATES, rows.BEST_FRAME) if n in record["rows"]),
+        "",
     )
     scores = record["rows"].get(judged, {})
     cells += [_number(scores.get("ned"), 3), _number(scores.get("psnr"), 2)]

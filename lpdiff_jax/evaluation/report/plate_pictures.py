@@ -1,4 +1,4 @@
-"""The pictures of single plates: inputs, psi, restored, ground truth, as the report shows them."""
+"""The pictures of single plates: inputs, results, ground truth, as the report shows them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_pipeline.example import Source
+from data_pipeline.example import Source, nearest_frames
 from data_pipeline.images import decode_image, read_image, resize
 from lpdiff_jax.evaluation import rows
 from lpdiff_jax.evaluation.partial_results import Record
@@ -27,12 +27,12 @@ def load_plates(
     """Reads the pictures again: inputs and truth from the source, results from the report."""
     for record in records:
         example = source[record["position"]]
-        kept = example.frames[-max_frames:]
+        kept = [example.frames[i] for i in nearest_frames(len(example.frames), max_frames)]
         images = {
             rows.frame_row(k): decode_image(frame, f"{example.name}, frame")
             for k, frame in enumerate(kept)
         }
-        for row in (rows.PSI, rows.RESTORED):
+        for row in (*rows.FIRST_ESTIMATES, rows.RESTORED):
             path = rows.image_path(output_dir, row, record["name"])
             if row in record["rows"] and path.exists():
                 images[row] = read_image(path)
@@ -47,7 +47,7 @@ def worst_first(records: Sequence[Record]) -> list[Record]:
 
 
 def _distance(record: Record) -> float:
-    for row in (rows.RESTORED, rows.PSI, rows.BEST_FRAME):
+    for row in (rows.RESTORED, *rows.FIRST_ESTIMATES, rows.BEST_FRAME):
         scores = record["rows"].get(row, {})
         if "ned" in scores:
             return float(scores["ned"])
@@ -57,13 +57,13 @@ def _distance(record: Record) -> float:
 
 
 def columns(plates: Sequence[Plate]) -> list[str]:
-    """The rows that the plates have pictures of: inputs, psi, restored, ground truth."""
+    """The rows that the plates have pictures of: inputs, results, ground truth."""
     names = rows.order(name for plate in plates for name in plate.images)
     return [*(name for name in names if name != rows.GROUND_TRUTH), rows.GROUND_TRUTH]
 
 
 def draw_sheet(plates: Sequence[Plate], image_size: tuple[int, int]) -> np.ndarray:
-    """A contact sheet, frames | psi | restored | ground truth; what is missing is grey."""
+    """A contact sheet, frames | results | ground truth; what is missing is grey."""
     titles = columns(plates)
     missing = np.full((*image_size, 3), 128, np.uint8)
     lines = [

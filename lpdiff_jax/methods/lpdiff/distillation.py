@@ -15,20 +15,15 @@ from lpdiff_jax.diffusion.objective import broadcast_level, diffuse, sigma, to_x
 from lpdiff_jax.diffusion.samplers import Sampler
 from lpdiff_jax.errors import UserError, check_choice
 from lpdiff_jax.images import to_float
-from lpdiff_jax.methods.base import (
-    TEACHER,
-    Batch,
-    Metrics,
-    Params,
-    Stage,
-    apply_condition,
-    guide_of,
-)
-from lpdiff_jax.methods.lpdiff.losses import psnr
-from lpdiff_jax.methods.lpdiff.model import LPDiff, Variables
+from lpdiff_jax.methods.base import Batch, Metrics, Params, Stage, Variables
+from lpdiff_jax.methods.lpdiff.losses import apply_condition, guide_of
+from lpdiff_jax.methods.lpdiff.model import NETWORKS, Guide, LPDiff
+from lpdiff_jax.methods.metrics import psnr
 from lpdiff_jax.models.dropout import per_sample_dropout
 
 METHODS = ("progressive", "consistency")
+# A stage that distils keeps its frozen teacher under this name, beside the networks.
+TEACHER = "teacher"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -93,15 +88,20 @@ def distillation_stage(name: str, model: LPDiff, config: Any, sampler: Any) -> S
         x_t = diffuse(model.residual(plate, psi), jax.vmap(noise_of)(keys), level)
         wanted = jax.lax.stop_gradient(targets(model, variables, plan, guide, x_t, index))
         with per_sample_dropout(keys):
-            output: Any = model.denoiser.apply(
-                variables["denoiser"], guide, x_t, level, train=train
-            )
+            output = model.denoise(variables, guide, x_t, level, train)
         error = jnp.abs(to_x0(model.prediction, output, x_t, level) - wanted).mean((1, 2, 3))
         # Salimans & Ho's truncated SNR, for an absolute instead of a squared error.
         value = error * jnp.maximum(level / sigma(level), 1)
         return value, {"psnr": psnr(psi, plate), "distillation_error": error}, stats
 
-    return Stage(name, ("denoiser",), loss, uses_teacher=True)
+    return Stage(name, ("denoiser",), loss, NETWORKS, keep_teacher, ("loss", "psnr"))
+
+
+def keep_teacher(key: jax.Array, variables: Variables) -> Variables:
+    """The denoiser as the stage finds it."""
+    del key
+    # A copy: the step donates the state's arrays, none of which may be there twice.
+    return {TEACHER: jax.tree.map(jnp.copy, variables["denoiser"])}
 
 
 def draw_index(keys: jax.Array, position: jax.Array, batch: int, count: int) -> jax.Array:
@@ -115,7 +115,7 @@ def progressive_target(
     model: LPDiff,
     variables: Variables,
     plan: Plan,
-    guide: jax.Array,
+    guide: Guide,
     x_t: jax.Array,
     index: jax.Array,
 ) -> jax.Array:
@@ -132,7 +132,7 @@ def consistency_target(
     model: LPDiff,
     variables: Variables,
     plan: Plan,
-    guide: jax.Array,
+    guide: Guide,
     x_t: jax.Array,
     index: jax.Array,
 ) -> jax.Array:
@@ -161,7 +161,7 @@ def implied_x0(x: jax.Array, x_after: jax.Array, level: jax.Array, after: jax.Ar
 
 
 def _denoiser_step(
-    model: LPDiff, denoiser: Any, plan: Plan, guide: jax.Array, x: jax.Array,
+    model: LPDiff, denoiser: Any, plan: Plan, guide: Guide, x: jax.Array,
     index: jax.Array, after: jax.Array,
 ) -> jax.Array:  # fmt: skip
     levels = _levels(plan, index, after)

@@ -1,10 +1,40 @@
-"""Losses of single samples, and what is watched beside them."""
+"""LP-Diff's networks on a training batch, and the losses of single samples."""
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from lpdiff_jax.images import to_float
+from lpdiff_jax.methods.base import Batch, Params, Variables
+from lpdiff_jax.methods.lpdiff.model import Guide, LPDiff
 from lpdiff_jax.models.reading_head import ReadingHead
+
+
+def apply_condition(
+    model: LPDiff, variables: Variables, batch: Batch, train: bool
+) -> tuple[jax.Array, jax.Array, Params]:
+    """psi [B, H, W, 3] of a batch, the features that the reading head reads, new statistics.
+
+    The last are the condition network's, by its name, if it has any.
+    """
+    stats = variables["condition"].get("batch_stats")
+    (psi, features), updated = model.condition.apply(
+        variables["condition"],
+        to_float(batch["frames"]),
+        batch["frame_mask"],
+        train=train and stats is not None,
+        mutable=["batch_stats"],
+        method="estimate",
+    )
+    return psi, features, {} if stats is None else {"condition": updated["batch_stats"]}
+
+
+def guide_of(
+    model: LPDiff, variables: Variables, psi: jax.Array, features: jax.Array, batch: Batch
+) -> Guide:
+    """What the denoiser is conditioned on for a batch; see `LPDiff.guide`."""
+    frames, mask = to_float(batch["frames"]), batch["frame_mask"]
+    return model.guide(variables, psi, features, frames, mask)
 
 
 def psi_loss(
@@ -72,32 +102,3 @@ def reading_loss(
     right = head.probabilities(logits).argmax(-1) == labels
     watched = {"characters": right.mean(1), "plates": right.all(1).astype(jnp.float32)}
     return loss, {"reading_loss": loss} | watched
-
-
-def psnr(images: jax.Array, target: jax.Array) -> jax.Array:
-    """PSNR [B] in dB of images in [-1, 1], not rounded to 8 bits: for watching, not reporting."""
-    squared = jnp.square(jnp.clip(images, -1, 1) - target).mean((1, 2, 3))
-    return 10 * jnp.log10(4 / jnp.maximum(squared, 1e-8))
-
-
-def by_noise_level(losses: jax.Array, level: jax.Array, bins: int = 4) -> dict[str, jax.Array]:
-    """Each sample's loss and a one, [B], under the name of its quarter of the noise level.
-
-    Means of both over any samples, the loss's divided by the one's, are a quarter's mean loss.
-    """
-    quarter = jnp.minimum((level * bins).astype(jnp.int32), bins - 1)
-    metrics: dict[str, jax.Array] = {}
-    for i in range(bins):
-        member = (quarter == i).astype(losses.dtype)
-        metrics |= {f"level_{i}_sum": losses * member, f"level_{i}_count": member}
-    return metrics
-
-
-def fold_levels(means: dict[str, float]) -> dict[str, float]:
-    """Turns the means of what `by_noise_level` gives into `loss_level_<quarter>`."""
-    folded = {n: v for n, v in means.items() if not n.endswith(("_sum", "_count"))}
-    for name, count in means.items():
-        if name.endswith("_count") and count:
-            level = name.removesuffix("_count")
-            folded[f"loss_{level}"] = means[f"{level}_sum"] / count
-    return folded

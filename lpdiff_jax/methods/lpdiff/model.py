@@ -1,8 +1,10 @@
-"""The whole model: condition network, denoiser and diffusion process, as one frozen description."""
+"""LP-Diff: condition network, reading head, sketch, denoiser and diffusion process, as one frozen
+description.
+"""
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,36 +12,39 @@ import jax.numpy as jnp
 import numpy as np
 
 from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
+from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.diffusion.schedule import NoiseSchedule, make_schedule
-from lpdiff_jax.errors import UserError, check_choice
+from lpdiff_jax.errors import UserError, check_choice, explained_section
+from lpdiff_jax.methods.base import Estimate, Function, Stage, Variables, frozen
 from lpdiff_jax.models.condition import ConditionNetwork
 from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
 from lpdiff_jax.models.layers import masked_mean
 from lpdiff_jax.models.reading_head import ALIGNMENTS, ReadingHead
 from lpdiff_jax.models.sketch import Sketch
 from lpdiff_jax.models.unet import UNet
+from lpdiff_jax.plate_text import SlotReader
 
 # In the order in which they are computed.
 NETWORKS = ("condition", "reader", "sketch", "denoiser")
 
-# {'condition': {'params', 'batch_stats'}, 'reader': {'params'}, ...} by the names of NETWORKS. Not
-# every model has a reader or a sketch; the last ones are missing while those before are trained.
-Variables = dict[str, Any]
 
-
-class Estimate(NamedTuple):
-    """What is known of a batch of plates before the diffusion.
+class Guide(NamedTuple):
+    """What the denoiser is conditioned on.
 
     Attributes:
       psi: [B, H, W, 3], the condition network's first estimate, not clipped.
-      slots: [B, S, C], the reading head's probabilities; None in a model that has none.
-      guide: [B, H, W, 3, 6 or 9], what the denoiser is conditioned on: psi, behind it the sketch
-        of the residual and the mean frame, where the model has one or shows the other.
+      sketch: [B, H, W, 3], the drawn residual of the reading head's text; None without a sketch.
+      frame: [B, H, W, 3], the mean of the frames; None where the denoiser is not shown it.
     """
 
     psi: jax.Array
-    slots: jax.Array | None
-    guide: jax.Array
+    sketch: jax.Array | None = None
+    frame: jax.Array | None = None
+
+    def stacked(self) -> jax.Array:
+        """All of it in channels, as the denoiser takes it: [B, H, W, 3, 6 or 9]."""
+        parts = [part for part in self if part is not None]
+        return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else self.psi
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +61,7 @@ class LPDiff:
       reader: the reading head, or None.
       sketch: what draws the residual of the reading head's text for the denoiser, or None.
       guide_frame: whether the denoiser is shown the mean of the frames, too.
-      charset: the characters that it reads: of class 1, 2, ...
-      temperature: what its logits are divided by, so that its confidence is right.
-      slope: of a plate's confidence in log-odds, likewise.
-      readable: confidence from which on a plate is called readable.
+      slot_reader: spells what the reading head says; None without a reading head.
     """
 
     image_size: tuple[int, int]
@@ -72,10 +74,7 @@ class LPDiff:
     reader: ReadingHead | None = None
     sketch: Sketch | None = None
     guide_frame: bool = False
-    charset: str = ""
-    temperature: float = 1.0
-    slope: float = 1.0
-    readable: float = 0.95
+    slot_reader: SlotReader | None = None
 
     def __post_init__(self) -> None:
         check_choice("prediction", self.prediction, PREDICTIONS)
@@ -90,6 +89,21 @@ class LPDiff:
                     f"{self.reader.slots} slots; image_size gives {columns}"
                 )
 
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks that this model has, in the order of `NETWORKS`."""
+        return tuple(name for name in NETWORKS if getattr(self, name) is not None)
+
+    @property
+    def dtype(self) -> Any:
+        """The precision of the computation."""
+        return self.condition.dtype
+
+    @property
+    def first_picture(self) -> str:
+        """What `Estimate.image` is called."""
+        return "psi"
+
     def with_dtype(self, dtype: str) -> "LPDiff":
         """The same model, computing in another precision."""
         return dataclasses.replace(
@@ -100,7 +114,7 @@ class LPDiff:
             sketch=self.sketch and self.sketch.clone(dtype=jnp.dtype(dtype)),
         )
 
-    def init(self, key: jax.Array, *, networks: tuple[str, ...] = NETWORKS) -> Variables:
+    def init(self, key: jax.Array, networks: Sequence[str] = NETWORKS) -> Variables:
         """Fresh variables of those networks that the model has; jit this."""
         frames = jnp.zeros((1, 3, *self.image_size, 3))
         image, level = frames[:, 0], jnp.ones((1,))
@@ -113,14 +127,8 @@ class LPDiff:
             variables["sketch"] = self.sketch.init(key, slots, image)
         if "denoiser" in networks:
             guide = self.guide(variables, image, features, frames)
-            variables["denoiser"] = self.denoiser.init(key, guide, image, level)
+            variables["denoiser"] = self.denoiser.init(key, guide.stacked(), image, level)
         return variables
-
-    def psi(
-        self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None
-    ) -> jax.Array:
-        """The first estimate [B, H, W, 3] from frames [B, N, H, W, 3], mask [B, N]."""
-        return self._estimate(variables, frames, mask)[0]
 
     def estimate(
         self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None
@@ -128,8 +136,8 @@ class LPDiff:
         """All that is known of the plates before the diffusion."""
         psi, features = self._estimate(variables, frames, mask)
         slots = None
-        if self.reader is not None:
-            slots = self.read(variables, features, self.temperature)
+        if self.slot_reader is not None:
+            slots = self.read(variables, features, self.slot_reader.temperature)
         return Estimate(psi, slots, self.guide(variables, psi, features, frames, mask))
 
     def guide(
@@ -139,8 +147,8 @@ class LPDiff:
         features: Any,
         frames: jax.Array,
         mask: jax.Array | None = None,
-    ) -> jax.Array:
-        """What the denoiser is conditioned on; see `Estimate.guide`.
+    ) -> Guide:
+        """What the denoiser is conditioned on.
 
         Args:
           variables: without those of a sketch (while only psi is trained) there is none in it.
@@ -148,24 +156,22 @@ class LPDiff:
           features: [B, h, w, C], the condition network's.
           frames: [B, N, H, W, 3].
           mask: [B, N] bool; None means that all frames are real.
-
-        Returns:
-          [B, H, W, 3, 6 or 9].
         """
-        parts: list[Any] = [psi]
+        sketch = frame = None
         if self.sketch is not None and "sketch" in variables:
             # Not divided by the temperature, which is fitted after training.
             slots = self.read(variables, features)
-            parts.append(self.sketch.apply(variables["sketch"], slots, psi))
+            sketch = self.sketch.apply(variables["sketch"], slots, psi)
         if self.guide_frame:
             real = jnp.ones(frames.shape[:2], bool) if mask is None else mask
-            parts.append(masked_mean(frames, real))
-        return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else psi
+            frame = masked_mean(frames, real)
+        return Guide(psi, sketch, frame)  # type: ignore[arg-type]
 
-    def guide_channels(self, variables: Variables) -> int:
-        """Channels of the guide: psi's three, those of the sketch, those of the mean frame."""
+    def guide_of(self, variables: Variables, image: jax.Array) -> Guide:
+        """A guide that knows of nothing but psi [B, H, W, 3]: nothing drawn, a grey frame."""
         sketched = self.sketch is not None and "sketch" in variables
-        return 3 * (1 + sketched + self.guide_frame)
+        nothing = jnp.zeros_like(image)
+        return Guide(image, nothing if sketched else None, nothing if self.guide_frame else None)
 
     def read(
         self, variables: Variables, features: jax.Array, temperature: float = 1.0
@@ -191,34 +197,115 @@ class LPDiff:
         return self.condition.apply(variables["condition"], frames, mask, method="estimate")
 
     def predict_noise(
-        self, variables: Variables, guide: jax.Array, x_t: jax.Array, noise_level: jax.Array
+        self, variables: Variables, guide: Guide, x_t: jax.Array, noise_level: jax.Array
     ) -> jax.Array:
-        """The noise in x_t [B, H, W, 3] at noise_level [B], given the guide [B, H, W, C]."""
-        output: Any = self.denoiser.apply(variables["denoiser"], guide, x_t, noise_level)
+        """The noise in x_t [B, H, W, 3] at noise_level [B], given the guide."""
+        output = self.denoise(variables, guide, x_t, noise_level)
         return to_noise(self.prediction, output, x_t, noise_level)
 
     def predict_x0(
-        self, variables: Variables, guide: jax.Array, x_t: jax.Array, noise_level: jax.Array
+        self, variables: Variables, guide: Guide, x_t: jax.Array, noise_level: jax.Array
     ) -> jax.Array:
         """The scaled residual in x_t, clipped as `clip` says: [B, H, W, 3]."""
-        output: Any = self.denoiser.apply(variables["denoiser"], guide, x_t, noise_level)
-        return self.clipped(to_x0(self.prediction, output, x_t, noise_level), psi_of(guide))
+        output = self.denoise(variables, guide, x_t, noise_level)
+        return self.clipped(to_x0(self.prediction, output, x_t, noise_level), guide.psi)
+
+    def denoise(
+        self,
+        variables: Variables,
+        guide: Guide,
+        x_t: jax.Array,
+        noise_level: jax.Array,
+        train: bool = False,
+    ) -> jax.Array:
+        """The denoiser's output [B, H, W, 3]: what `prediction` says."""
+        output: Any = self.denoiser.apply(
+            variables["denoiser"], guide.stacked(), x_t, noise_level, train=train
+        )
+        return output
 
     def x0_denoiser(
-        self, variables: Variables, guide: jax.Array
+        self, variables: Variables, guide: Guide
     ) -> tuple[Callable[..., jax.Array], Callable[[jax.Array], Any]]:
         """`predict_x0` for many steps: (`denoise_fn`, `prepare`) of `diffusion.samplers.sample`.
 
         What does not depend on x_t is computed here and in `prepare`, so once for all steps.
         """
         params = variables["denoiser"]["params"]
-        hoisted = hoist(self.denoiser, params, guide)
+        hoisted = hoist(self.denoiser, params, guide.stacked())
 
         def denoise(x_t: jax.Array, level: jax.Array, biases: dict[str, jax.Array]) -> jax.Array:
             output = apply_hoisted(self.denoiser, hoisted, x_t, biases)
-            return self.clipped(to_x0(self.prediction, output, x_t, level), psi_of(guide))
+            return self.clipped(to_x0(self.prediction, output, x_t, level), guide.psi)
 
         return denoise, functools.partial(level_biases, self.denoiser, params)
+
+    def draw(
+        self, variables: Variables, estimate: Estimate, keys: jax.Array, how: Sampler
+    ) -> jax.Array:
+        """Restored plates [B, H, W, 3], clipped to [-1, 1].
+
+        Without a denoiser (while only psi is trained) psi is the result.
+
+        Args:
+          variables: of all networks.
+          estimate: of the plates; its guide alone is used.
+          keys: of each plate's noise, [B].
+          how: the sampler.
+        """
+        guide: Guide = estimate.guide
+        if not self.draws_vary(variables):
+            return jnp.clip(guide.psi, -1, 1)
+
+        def noise(index: jax.Array | int) -> jax.Array:
+            draw = lambda key: jax.random.normal(jax.random.fold_in(key, index), shape)  # noqa: E731
+            return jax.vmap(draw)(keys)
+
+        shape, steps = guide.psi.shape[1:], how.steps_of(self.schedule)
+        denoise_fn, prepare = self.x0_denoiser(variables, guide)
+        first = noise(steps.count) * steps.first_scale
+        x_0 = sample(denoise_fn, first, noise, steps, prepare=prepare)
+        return jnp.clip(self.compose(x_0, guide.psi), -1, 1)
+
+    def draws_vary(self, variables: Variables) -> bool:
+        """Whether there is a denoiser, which begins with noise."""
+        return "denoiser" in variables
+
+    def choose(
+        self, defaults: Mapping[str, Any], *, sampler: Any = None, steps: int | None = None
+    ) -> Sampler:
+        """The sampler asked for; what is left open is as the `sampler` section has it.
+
+        Args:
+          defaults: the section.
+          sampler: a name of `diffusion.samplers`, or a whole `Sampler`.
+          steps: calls of the denoiser.
+
+        Raises:
+          UserError: a sampler or a number of steps that does not exist.
+        """
+        with explained_section("sampler"):
+            chosen = sampler if isinstance(sampler, Sampler) else Sampler(**defaults)
+        changes: dict[str, Any] = {"name": sampler} if isinstance(sampler, str) else {}
+        changes |= {} if steps is None else {"steps": steps}
+        try:
+            chosen = dataclasses.replace(chosen, **changes)
+            chosen.steps_of(self.schedule)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        return chosen
+
+    def stages(self, config: Any, known: Sequence[str]) -> tuple[Stage, ...]:
+        """The stages of a configuration, see `methods.lpdiff.stages`."""
+        from lpdiff_jax.methods.lpdiff.stages import make_stages  # restoring needs none of it
+
+        return make_stages(self, config, known)
+
+    def exports(self, variables: Variables, how: Sampler, num_frames: int) -> list[Function]:
+        """What can be exported, see `methods.lpdiff.exports`."""
+        from lpdiff_jax.methods.lpdiff.exports import exported_functions
+
+        return exported_functions(self, variables, how, num_frames)
 
     def clipped(self, x_0: jax.Array, psi: jax.Array) -> jax.Array:
         """Clips a scaled residual."""
@@ -235,18 +322,8 @@ class LPDiff:
         return psi + self.residual_scale * x_0
 
 
-def psi_of(guide: jax.Array) -> jax.Array:
-    """psi [B, H, W, 3], the first channels of a guide [B, H, W, C]."""
-    return guide[..., :3]
-
-
-def sketch_of(guide: jax.Array) -> jax.Array:
-    """The sketch of the scaled residual [B, H, W, 3], behind psi in a guide with one."""
-    return guide[..., 3:6]
-
-
 def build_model(config: Mapping[str, Any]) -> LPDiff:
-    """Builds the model that a configuration's `model` section describes.
+    """Builds the method that a configuration's `model` section describes.
 
     Args:
       config: `image_size`, `prediction`, `residual_scale`, `clip`, `dtype`, and the sections
@@ -258,12 +335,12 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
     Raises:
       UserError: a field that is missing, unknown or out of range.
     """
-    try:
+    with explained_section("model"):
         dtype = jnp.dtype(config["dtype"])
         return LPDiff(
             image_size=tuple(config["image_size"]),
-            condition=ConditionNetwork(**_frozen(config["condition"]), dtype=dtype),
-            denoiser=UNet(**_frozen(config["denoiser"]), dtype=dtype),
+            condition=ConditionNetwork(**frozen(config["condition"]), dtype=dtype),
+            denoiser=UNet(**frozen(config["denoiser"]), dtype=dtype),
             schedule=build_schedule(config["schedule"]),
             prediction=config["prediction"],
             residual_scale=config["residual_scale"],
@@ -272,23 +349,19 @@ def build_model(config: Mapping[str, Any]) -> LPDiff:
             sketch=_build_sketch(config.get("sketch"), dtype),
             guide_frame=config.get("guide_frame", False),
         )
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"the configuration's section `model` does not fit: {error}") from error
 
 
 def _build_reader(config: Mapping[str, Any] | None, dtype: Any) -> dict[str, Any]:
     """The fields of `LPDiff` that the section `reader` describes; no slots mean no reading head."""
     if not config or not config["slots"]:
         return {}
-    use = {name: config[name] for name in ("charset", "temperature", "readable")}
-    use["slope"] = config.get("slope", 1.0)
-    fields = {name: value for name, value in config.items() if name not in use}
-    charset = use["charset"]
-    if len(set(charset)) != len(charset) or not charset:
-        raise ValueError("reader.charset is empty or names a character twice")
+    spelling = {name: config[name] for name in ("charset", "temperature", "readable")}
+    spelling["slope"] = config.get("slope", 1.0)
+    fields = {name: value for name, value in config.items() if name not in spelling}
+    slot_reader = SlotReader(**spelling)
     check_choice("reader.alignment", fields.get("alignment", "slots"), ALIGNMENTS)
-    head = ReadingHead(classes=len(charset) + 1, dtype=dtype, **fields)
-    return {"reader": head, **use}
+    head = ReadingHead(classes=len(slot_reader.charset) + 1, dtype=dtype, **fields)
+    return {"reader": head, "slot_reader": slot_reader}
 
 
 def _build_sketch(config: Mapping[str, Any] | None, dtype: Any) -> Sketch | None:
@@ -297,7 +370,7 @@ def _build_sketch(config: Mapping[str, Any] | None, dtype: Any) -> Sketch | None
         return None
     if config["layers"] < 0 or config["features"] % config["heads"]:
         raise ValueError("sketch.layers is at least 0, sketch.features a multiple of sketch.heads")
-    return Sketch(**_frozen(config), dtype=dtype)
+    return Sketch(**frozen(config), dtype=dtype)
 
 
 def build_schedule(config: Mapping[str, Any]) -> NoiseSchedule:
@@ -305,10 +378,3 @@ def build_schedule(config: Mapping[str, Any]) -> NoiseSchedule:
     if config.get("betas") is not None:
         return NoiseSchedule(np.asarray(config["betas"], np.float64))
     return make_schedule(**{name: value for name, value in config.items() if name != "betas"})
-
-
-def _frozen(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Module fields must be hashable: lists, as JSON gives them, become tuples."""
-    return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in section.items()
-    }

@@ -1,5 +1,6 @@
-"""The stages of training: what each one trains, and by which loss."""
+"""The stages of LP-Diff's training: what each one trains, and by which loss."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,54 +9,72 @@ import jax.numpy as jnp
 from lpdiff_jax.diffusion.objective import Objective, diffuse, draw_levels
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
-from lpdiff_jax.methods.base import Batch, Metrics, Params, Stage, apply_condition, guide_of
+from lpdiff_jax.methods.base import Batch, Metrics, Params, Stage, Variables
 from lpdiff_jax.methods.lpdiff.distillation import distillation_stage
 from lpdiff_jax.methods.lpdiff.losses import (
-    by_noise_level,
+    apply_condition,
+    guide_of,
     psi_loss,
-    psnr,
     reading_loss,
     sketch_loss,
 )
-from lpdiff_jax.methods.lpdiff.model import NETWORKS, LPDiff, Variables, psi_of, sketch_of
+from lpdiff_jax.methods.lpdiff.model import NETWORKS, Guide, LPDiff
+from lpdiff_jax.methods.metrics import by_noise_level, psnr
 from lpdiff_jax.models.dropout import per_sample_dropout
 from lpdiff_jax.plate_text import slot_labels
 
 CONDITION_MODES = ("frozen", "detached", "joint", "unsupervised")
 
 
-def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
-    """Builds a stage of a configuration.
+# What a line of progress shows.
+WATCH = ("loss", "psnr")
+
+
+def make_stages(model: LPDiff, config: Any, known: Sequence[str]) -> tuple[Stage, ...]:
+    """Builds the stages of a configuration, in order.
+
+    Args:
+      model: what they train.
+      config: the whole configuration.
+      known: the networks that the first stage begins with.
 
     Raises:
-      UserError: a stage or mode that does not exist.
+      UserError: a stage or mode that does not exist, or a sketch that nothing trains.
     """
-    if name == "psi":
-        return psi_stage(model, config.psi)
-    if name == "sketch":
-        return sketch_stage(model)
-    if name in ("diffusion", "joint"):
-        return diffusion_stage(name, model, config[name])
+    stages = tuple(make_stage(name, model, config) for name in config.stages)
+    used = model.sketch is not None and any("sketch" in stage.networks for stage in stages)
+    if used and "sketch" not in known and "sketch" not in config.stages:
+        raise UserError(
+            "config.model.sketch.layers is not 0, but no sketch is trained: put 'sketch' before "
+            f"{stages[-1].name!r} into config.stages, begin with a model that has one "
+            "(config.init), or set the layers to 0"
+        )
+    return stages
+
+
+def make_stage(name: str, model: LPDiff, config: Any) -> Stage:
+    """Builds one stage; raises UserError where there is no such stage or mode."""
+    if name in STAGES:
+        return STAGES[name](name, model, config)
     if name.startswith("distill"):
         return distillation_stage(name, model, config[name], config.sampler)
-    raise UserError(
-        f"config.stages has {name!r}; allowed: psi, sketch, diffusion, joint, distill..."
-    )
+    raise UserError(f"config.stages has {name!r}; allowed: {', '.join(STAGES)}, distill...")
 
 
-def psi_stage(model: LPDiff, config: Any) -> Stage:
+def psi_stage(name: str, model: LPDiff, config: Any) -> Stage:
     """Trains the condition network and its reading head alone, against the ground truth."""
+    section = config[name]
 
     def loss(
         variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Metrics, Params]:
         del key
         psi, features, stats = apply_condition(model, variables, batch, train)
-        value, metrics = supervise(model, variables, psi, features, batch, config)
+        value, metrics = supervise(model, variables, psi, features, batch, section)
         return value, metrics, stats
 
     networks = _supervised_networks(model)
-    return Stage("psi", networks, loss, networks)
+    return Stage(name, networks, loss, networks, watch=WATCH)
 
 
 def _supervised_networks(model: LPDiff) -> tuple[str, ...]:
@@ -74,16 +93,17 @@ def supervise(
     target = to_float(batch["target"])
     value = psi_loss(psi, target, config.gradient_weight, config.shift)
     metrics = {"psnr": psnr(psi, target)}
-    if model.reader is None:
+    if model.reader is None or model.slot_reader is None:
         return value, metrics
     logits = model.read_logits(variables, features)
-    labels = slot_labels(batch["text"], model.charset, model.reader.slots)
+    labels = slot_labels(batch["text"], model.slot_reader.charset, model.reader.slots)
     reading, watched = reading_loss(model.reader, logits, labels)
     return value + config.reading_weight * reading, metrics | watched
 
 
-def sketch_stage(model: LPDiff) -> Stage:
+def sketch_stage(name: str, model: LPDiff, config: Any) -> Stage:
     """Trains the sketch on the residual that psi, now frozen, leaves."""
+    del config
     if model.sketch is None:
         raise UserError(
             "config.stages has 'sketch', but config.model.sketch.layers is 0: no sketch"
@@ -95,24 +115,26 @@ def sketch_stage(model: LPDiff) -> Stage:
         del key, train
         target = to_float(batch["target"])
         psi, features, stats = apply_condition(model, variables, batch, train=False)
-        drawing = sketch_of(guide_of(model, variables, psi, features, batch))
+        drawing = guide_of(model, variables, psi, features, batch).sketch
+        assert drawing is not None
         metrics = {
             "psnr": psnr(psi, target),
             "drawn_psnr": psnr(model.compose(drawing, psi), target),
         }
         return sketch_loss(drawing, model.residual(target, psi)), metrics, stats
 
-    return Stage("sketch", ("sketch",), loss, NETWORKS[: NETWORKS.index("sketch") + 1])
+    return Stage(name, ("sketch",), loss, NETWORKS[: NETWORKS.index("sketch") + 1], watch=WATCH)
 
 
 def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
     """Trains the denoiser on the residual; psi is frozen, detached, joint or unsupervised."""
-    mode = config.condition
+    section = config[name]
+    mode = section.condition
     if mode not in CONDITION_MODES:
         allowed = ", ".join(CONDITION_MODES)
         raise UserError(f"config.{name}.condition is {mode!r}; allowed: {allowed}")
     try:
-        objective = Objective(model.prediction, config.levels, config.weighting)
+        objective = Objective(model.prediction, section.levels, section.weighting)
     except ValueError as error:
         raise UserError(f"config.{name}.{error}") from error
     supervised = mode in ("detached", "joint")
@@ -128,12 +150,12 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
             seen = jax.lax.stop_gradient(seen)
         guide = guide_of(model, variables, *seen, batch)
         level, value = diffusion_loss(
-            model, objective, variables, guide, target, batch["position"], config.batch_size, key,
+            model, objective, variables, guide, target, batch["position"], section.batch_size, key,
             train,
         )  # fmt: skip
         metrics |= {"diffusion_loss": value} | by_noise_level(value, level)
         if supervised:
-            own, watched = supervise(model, variables, psi, features, batch, config)
+            own, watched = supervise(model, variables, psi, features, batch, section)
             value, metrics = value + own, metrics | watched | {"psi_loss": own}
         return value, metrics, stats
 
@@ -141,14 +163,14 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         "frozen": (),
         "unsupervised": ("condition",),
     }.get(mode, _supervised_networks(model))
-    return Stage(name, (*trained, "denoiser"), loss)
+    return Stage(name, (*trained, "denoiser"), loss, NETWORKS, watch=WATCH)
 
 
 def diffusion_loss(
     model: LPDiff,
     objective: Objective,
     variables: Variables,
-    guide: jax.Array,
+    guide: Guide,
     target: jax.Array,
     position: jax.Array,
     global_batch: int,
@@ -165,9 +187,16 @@ def diffusion_loss(
     level = draw_levels(objective.levels, keys, position, global_batch, key, levels)
     noise_of = lambda k: jax.random.normal(jax.random.fold_in(k, 1), target.shape[1:])  # noqa: E731
     noise = jax.vmap(noise_of)(keys)
-    x_0 = model.residual(target, psi_of(guide))
+    x_0 = model.residual(target, guide.psi)
     with per_sample_dropout(keys):
-        output: Any = model.denoiser.apply(
-            variables["denoiser"], guide, diffuse(x_0, noise, level), level, train=train
-        )
+        output = model.denoise(variables, guide, diffuse(x_0, noise, level), level, train)
     return level, objective.per_sample_loss(output, x_0, noise, level)
+
+
+# The stages by name, besides those that distil.
+STAGES = {
+    "psi": psi_stage,
+    "sketch": sketch_stage,
+    "diffusion": diffusion_stage,
+    "joint": diffusion_stage,
+}

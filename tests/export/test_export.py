@@ -12,9 +12,11 @@ import pytest
 from lpdiff_jax.cli import main
 from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.export.functions import TOLERANCE, export_model, exported_functions, number_of_draws
+from lpdiff_jax.export.files import TOLERANCE, example, export_model
+from lpdiff_jax.export.median import CONVERTERS
 from lpdiff_jax.export.onnx_conversion import to_onnx
-from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods.lpdiff.exports import exported_functions, number_of_draws
+from lpdiff_jax.methods.lpdiff.model import Guide, build_model
 from lpdiff_jax.methods.lpdiff.released import released_model
 from lpdiff_jax.restoring.restorer import Restorer
 from lpdiff_jax.storage.model_directory import save_model
@@ -71,13 +73,14 @@ def exported(model_directory, tmp_path_factory):
 @pytest.fixture(scope="module")
 def functions(model_directory):
     restorer = Restorer.load(model_directory)
-    made = exported_functions(restorer.model, restorer.variables, restorer.sampler, 3)
+    how = restorer.method.choose(restorer.defaults)
+    made = restorer.method.exports(restorer.variables, how, 3)
     return {function.name: function for function in made}
 
 
 def inputs_of(function, batch):
     """Inputs with a frame masked, images over the whole range."""
-    inputs = [x * 2 - 1 if x.dtype != bool and x.ndim > 1 else x for x in function.example(batch)]
+    inputs = [x * 2 - 1 if x.dtype != bool and x.ndim > 1 else x for x in example(function, batch)]
     if "mask" in function.inputs:
         inputs[1][0, 2] = False
     return inputs
@@ -146,13 +149,13 @@ def test_the_description_names_inputs_and_files(exported):
 def test_restore_computes_what_the_sampler_computes(reference, variables):
     """The exported restoration equals sampling with the denoiser's hoisted form."""
     model = build_model(CONFIG["model"])
-    schedule = Sampler(steps=4).visited(model.schedule)
+    steps = Sampler(steps=4).steps_of(model.schedule)
 
     @jax.jit
     def restore(frames, mask, noise):
-        psi = model.psi(variables, frames, mask)
-        denoise_fn, prepare = model.x0_denoiser(variables, psi)
-        x_0 = sample(denoise_fn, noise[:, -1], lambda _: None, schedule, "ddim", prepare=prepare)
+        psi = model.estimate(variables, frames, mask).image
+        denoise_fn, prepare = model.x0_denoiser(variables, Guide(psi))
+        x_0 = sample(denoise_fn, noise[:, -1], lambda _: None, steps, prepare=prepare)
         return jax.numpy.clip(model.compose(x_0, psi), -1, 1)
 
     inputs, ours = reference["restore"]
@@ -189,11 +192,11 @@ def test_the_released_model_converts(index):
 
     variables = jax.tree.map(draw, jax.eval_shape(model.init, jax.random.key(0)))
     function = exported_functions(model, variables, Sampler("ddpm", 2), 3)[index]
-    proto = to_onnx(function.call, function.inputs, function.output)
+    proto = to_onnx(function.call, function.inputs, function.output, CONVERTERS)
     session = onnxruntime.InferenceSession(
         proto.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    inputs = function.example(2)
+    inputs = example(function, 2)
     (theirs,) = session.run(None, dict(zip(function.inputs, inputs, strict=True)))
     ours = np.asarray(jax.jit(function.call)(*inputs))
     assert np.abs(ours).min() < 0.9 and np.abs(ours).max() < 10
@@ -223,7 +226,7 @@ def test_samplers_that_add_noise_take_it_as_input(variables):
     assert number_of_draws(model, ddpm) == 4
     assert number_of_draws(model, Sampler("dpmpp_2m", 3)) == 1
     restore = exported_functions(model, variables, ddpm, 2)[-1]
-    frames, mask, noise = restore.example(1)
+    frames, mask, noise = example(restore, 1)
     call = jax.jit(restore.call)
     plate = np.asarray(call(frames, mask, noise))
     for step in (1, 2, 3):  # index 0 is the last step's, which adds none

@@ -29,14 +29,14 @@ def test_a_packed_model_restores_as_the_run_does(trained, plates, tmp_path, caps
     run, model = Restorer.load(trained), Restorer.load(packed)
     for a, b in zip(jax.tree.leaves(run.variables), jax.tree.leaves(model.variables), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-6)
-    assert model.model.temperature == config["model"]["reader"]["temperature"]
+    assert model.method.slot_reader.temperature == config["model"]["reader"]["temperature"]
 
 
 def test_without_diffusion(trained, tmp_path):
     packed = tmp_path / "packed"
-    arguments = ["pack", str(trained), str(packed), "--dtype", "bfloat16", "--without-diffusion"]
+    arguments = ["pack", str(trained), str(packed), "--dtype", "bfloat16", "--without", "denoiser"]
     assert cli.main(arguments) == 0
-    assert not Restorer.load(packed).has_diffusion
+    assert not Restorer.load(packed).draws_vary
 
 
 def test_no_such_model(tmp_path, capsys):
@@ -50,3 +50,8 @@ def test_without_a_reading_head_there_is_nothing_to_calibrate(plates, tmp_path, 
     assert cli.main([*arguments, str(plates)]) == 2
     assert "no reading head" in capsys.readouterr().err
     assert not (tmp_path / "packed").exists()
+
+
+def test_a_network_that_is_not_there_cannot_be_left_out(trained, tmp_path, capsys):
+    assert cli.main(["pack", str(trained), str(tmp_path / "packed"), "--without", "denoyser"]) == 2
+    assert "this model has condition, reader, denoiser" in capsys.readouterr().err

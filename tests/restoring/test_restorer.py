@@ -9,8 +9,8 @@ import pytest
 
 from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.methods.lpdiff.model import build_model
-from lpdiff_jax.restoring.restorer import Restorer, batch_parts
+from lpdiff_jax.methods.lpdiff.model import Guide, build_model
+from lpdiff_jax.restoring.restorer import Restorer, _compiled, batch_parts
 from lpdiff_jax.storage.model_directory import save_model
 
 SIZE = (8, 16)
@@ -92,26 +92,28 @@ def test_masked_frames_do_not_count(restorer, frames):
 
 def test_restore_is_the_sampler_over_the_plain_denoiser(restorer, frames):
     """The hoisted loop against one written out, with `predict_x0` at each step."""
-    model, variables = restorer.model, restorer.variables
+    model, variables = restorer.method, restorer.variables
     psi = restorer.condition(frames[:1])
-    schedule = Sampler(steps=3).visited(model.schedule)
+    steps = Sampler(steps=3).steps_of(model.schedule)
     key = jax.random.fold_in(jax.random.key(0), 0)
     noise = jax.random.normal(jax.random.fold_in(key, 3), (*SIZE, 3))[None]
-    x_0 = sample(lambda x, level: model.predict_x0(variables, psi, x, level), noise, None, schedule)
+    denoise = lambda x, level: model.predict_x0(variables, Guide(psi), x, level)  # noqa: E731
+    x_0 = sample(denoise, noise, None, steps)
     expected = jnp.clip(model.compose(x_0, psi), -1, 1)
     np.testing.assert_allclose(restorer.restore(frames[:1])[:, 0], expected, atol=1e-5)
 
 
-def test_sample_continues_from_psi(restorer, frames):
-    psi = restorer.condition(frames)
-    np.testing.assert_array_equal(restorer.sample(psi), restorer.restore(frames))
+def test_draw_continues_from_the_estimate(restorer, frames):
+    estimate = restorer.estimate(frames)
+    np.testing.assert_array_equal(restorer.draw(estimate), restorer.restore(frames))
 
 
 def test_starting_from_psi_stays_near_it(restorer, frames):
     """With one step from a level where x_t is almost x_0, little of the residual is invented."""
-    psi = jnp.clip(restorer.condition(frames), -1, 1)
-    near = restorer.sample(psi, sampler=Sampler(steps=1, start=0.05))[:, 0]
-    far = restorer.sample(psi)[:, 0]
+    estimate = restorer.estimate(frames)
+    psi = jnp.clip(estimate.image, -1, 1)
+    near = restorer.draw(estimate, sampler=Sampler(steps=1, start=0.05))[:, 0]
+    far = restorer.draw(estimate)[:, 0]
     assert abs(near - psi).mean() < 0.5 * abs(far - psi).mean()
 
 
@@ -120,8 +122,10 @@ def test_batches_of_any_size_compile_few_functions(frames):
     restorer = Restorer(model, draw_variables(model), SAMPLER, max_batch=2)
     for count in (2, 3, 4, 5):
         restorer.restore(frames[:count])
-    assert restorer._sample._cache_size() == 1
-    assert restorer._estimate._cache_size() == 1
+    other = restorer.with_variables(restorer.variables)
+    other.restore(frames[:2])
+    assert _compiled(model).draw._cache_size() == 1
+    assert _compiled(model).estimate._cache_size() == 1
 
 
 @pytest.mark.parametrize(
@@ -150,7 +154,8 @@ def test_bfloat16_is_near_float32(restorer, frames, tmp_path):
 def test_saved_choices_of_the_sampler_are_used(restorer, tmp_path):
     section = {"name": "dpmpp_2m", "steps": 2, "spacing": "log_snr", "start": 0.5}
     save_model(tmp_path / "m", {"model": CONFIG, "sampler": section}, restorer.variables)
-    assert Restorer.load(tmp_path / "m").sampler == Sampler(**section)
+    loaded = Restorer.load(tmp_path / "m")
+    assert loaded.method.choose(loaded.defaults) == Sampler(**section)
 
 
 @pytest.mark.parametrize(
@@ -174,17 +179,17 @@ def test_frames_of_another_size(restorer):
 @pytest.mark.parametrize("section", [{"name": "euler"}, {"eta": 7}, {"speed": 3}])
 def test_a_saved_sampler_that_does_not_exist(restorer, section):
     with pytest.raises(UserError, match="sampler"):
-        Restorer(restorer.model, restorer.variables, section)
+        Restorer(restorer.method, restorer.variables, section)
 
 
 def test_unknown_dtype(restorer):
     with pytest.raises(UserError, match="allowed: float32, bfloat16"):
-        Restorer(restorer.model, restorer.variables, SAMPLER, dtype="int4")
+        restorer.in_precision("int4")
 
 
 def test_without_a_denoiser_psi_is_the_result(restorer, frames):
     only_psi = Restorer(
-        restorer.model, {"condition": restorer.variables["condition"]}, SAMPLER, max_batch=4
+        restorer.method, {"condition": restorer.variables["condition"]}, SAMPLER, max_batch=4
     )  # fmt: skip
     psi = np.clip(only_psi.condition(frames), -1, 1)
     np.testing.assert_array_equal(only_psi.restore(frames, samples=2)[:, 1], psi)
@@ -199,17 +204,28 @@ def reads():
 
 def test_the_denoiser_is_shown_what_is_read(reads, frames):
     estimate = reads.estimate(frames)
-    assert estimate.guide.shape == (5, *SIZE, 6)
-    np.testing.assert_array_equal(estimate.guide[..., :3], estimate.psi)
-    restored = np.asarray(reads.sample(estimate.guide))
+    guide = estimate.guide
+    assert guide.stacked().shape == (5, *SIZE, 6)
+    np.testing.assert_array_equal(guide.psi, estimate.image)
+    restored = np.asarray(reads.draw(estimate))
     np.testing.assert_array_equal(restored, reads.restore(frames))
-    without = reads.sample(estimate.guide.at[..., 3:].set(0))
+    blank = estimate._replace(guide=guide._replace(sketch=0 * guide.sketch))
+    without = reads.draw(blank)
     assert np.abs(restored - without).max() > 1e-3
-    x_t, level = jnp.zeros_like(estimate.psi), np.full(5, 0.5)
-    assert reads.denoise(estimate.guide, x_t, level).shape == x_t.shape
-    for call in (lambda: reads.sample(estimate.psi), lambda: reads.denoise(x_t, x_t, level)):
-        with pytest.raises(UserError, match=r"8, 16, 6.*not .5, 8, 16, 3"):
-            call()
+
+
+def test_denoise_takes_all_that_is_known_or_psi_alone(reads, frames):
+    estimate = reads.estimate(frames)
+    x_t, level = jnp.zeros_like(estimate.image), np.full(5, 0.5)
+    told = reads.denoise(estimate, x_t, level)
+    alone = reads.denoise(estimate.image, x_t, level)
+    assert told.shape == alone.shape == x_t.shape
+    assert np.abs(told - alone).max() > 1e-4  # psi alone knows of no text
+    nothing_drawn = estimate.guide._replace(sketch=0 * estimate.guide.sketch)
+    same = reads.denoise(estimate._replace(guide=nothing_drawn), x_t, level)
+    np.testing.assert_allclose(alone, same, atol=1e-6)
+    with pytest.raises(UserError, match=r"psi is .B, 8, 16, 3., not .5, 9, 16, 3"):
+        reads.denoise(np.zeros((5, 9, 16, 3)), x_t, level)
 
 
 def test_the_denoiser_is_shown_the_mean_of_the_real_frames(frames):
@@ -217,20 +233,22 @@ def test_the_denoiser_is_shown_the_mean_of_the_real_frames(frames):
     restorer = Restorer(model, draw_variables(model), SAMPLER, max_batch=4)
     mask = np.ones(np.shape(frames)[:2], bool)
     mask[:, 0] = False
-    guide = restorer.estimate(frames, mask).guide
-    assert guide.shape == (5, *SIZE, 6) and restorer.guide_channels == 6
+    estimate = restorer.estimate(frames, mask)
+    guide = estimate.guide
+    assert guide.stacked().shape == (5, *SIZE, 6)
     mean = np.asarray(frames)[:, 1:].mean(axis=1)
-    np.testing.assert_allclose(guide[..., 3:], mean, atol=1e-6)
-    without = restorer.sample(guide.at[..., 3:].set(0))
-    assert np.abs(restorer.sample(guide) - without).max() > 1e-3
+    np.testing.assert_allclose(guide.frame, mean, atol=1e-6)
+    without = restorer.draw(estimate._replace(guide=guide._replace(frame=0 * guide.frame)))
+    assert np.abs(restorer.draw(estimate) - without).max() > 1e-3
 
 
 def test_the_guide_does_not_depend_on_the_temperature(reads, frames):
     """It is fitted after training, and must not change what the denoiser is used to."""
-    cold = dataclasses.replace(reads.model, temperature=0.5)
+    reader = dataclasses.replace(reads.method.slot_reader, temperature=0.5)
+    cold = dataclasses.replace(reads.method, slot_reader=reader)
     other = Restorer(cold, reads.variables, SAMPLER, max_batch=4).estimate(frames)
     assert np.abs(other.slots - reads.estimate(frames).slots).max() > 1e-3
-    np.testing.assert_array_equal(other.guide, reads.estimate(frames).guide)
+    np.testing.assert_array_equal(other.guide.stacked(), reads.estimate(frames).guide.stacked())
 
 
 def test_reading_goes_by_the_frames(reads, frames):
@@ -246,3 +264,14 @@ def test_reading_goes_by_the_frames(reads, frames):
 def test_a_model_without_a_reading_head_says_so(restorer, frames):
     with pytest.raises(UserError, match="no reading head"):
         restorer.read(frames)
+
+
+def test_a_seed_that_is_no_seed(restorer, frames):
+    for seed in (-1, 2**32, 0.5):
+        with pytest.raises(UserError, match="seeds are whole numbers from 0"):
+            restorer.restore(frames, seed=seed)
+
+
+def test_it_does_not_change(restorer):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        restorer.max_batch = 3

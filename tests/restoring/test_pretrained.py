@@ -11,7 +11,8 @@ from data_pipeline.synthetic.groups import render_group
 from lpdiff_jax import cli
 from lpdiff_jax.evaluation.reading.readers import normalised_edit_distance
 from lpdiff_jax.images import to_float
-from lpdiff_jax.restoring.restorer import PACKAGED, Restorer
+from lpdiff_jax.restoring.loading import PACKAGED
+from lpdiff_jax.restoring.restorer import Restorer
 from lpdiff_jax.restoring.sheets import write_image
 
 
@@ -58,3 +59,10 @@ def test_restore_takes_it_by_default(groups, tmp_path):
     assert plate["reading"]["text"]
     assert plate["reading"]["readable"] in (True, False)
     assert (tmp_path / "out/restored/a.png").is_file()
+
+
+def test_its_denoiser_can_be_called_with_psi_alone(restorer):
+    size = restorer.image_size
+    psi = np.zeros((1, *size, 3), np.float32)
+    noise = restorer.denoise(psi, np.ones_like(psi), np.array([0.5], np.float32))
+    assert noise.shape == psi.shape and np.isfinite(noise).all()

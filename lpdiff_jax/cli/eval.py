@@ -1,0 +1,77 @@
+"""Evaluates a trained model: image metrics and reading, for every row of the table.
+
+lpdiff eval --config compact --workdir runs/compact [--data ROOT] [--split val]
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from lpdiff_jax.cli import scripts
+
+HELP = "evaluate a trained model: image metrics and reading, with intervals, as a report"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Parses the flags and evaluates; exits as `scripts.run` says."""
+    scripts.define_flags()
+    scripts.define_process_flags()
+    _define_flags()
+    scripts.run(evaluate_and_print, argv)
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("data", None, "MDLP tree or shards; default: the run's own.")
+    flags.DEFINE_string(
+        "model", None, "Default: WORKDIR; or a model directory, a ..._gen.pth, or none (no model)."
+    )
+    flags.DEFINE_string("split", "val", "Split that is judged.")
+    flags.DEFINE_string("output", None, "Where the report goes; default: WORKDIR/eval.")
+    flags.DEFINE_integer(
+        "limit", None, "Judge this number of plates; default: config.eval.limit (0: all)."
+    )
+    flags.DEFINE_integer("samples", None, "Restored samples per plate, to be voted on.")
+    flags.DEFINE_integer("steps", None, "Steps of the sampler; default: the run's own.")
+    flags.DEFINE_multi_integer("sweep", [], "A number of frames to compare; repeatable.")
+    flags.DEFINE_multi_string(
+        "compare", [], "NAME=DIR: a folder of another method's plates, DIR/<group>.png; repeatable."
+    )
+    flags.DEFINE_list(
+        "judges", ["reader", "lpips-alex", "fid"], "Of reader, lpips-alex, lpips-vgg, fid."
+    )
+    flags.DEFINE_string("reader", None, "Your own recogniser in ONNX, with --charset.")
+    flags.DEFINE_string("charset", None, "Its charset: a text file, one class per line.")
+    flags.DEFINE_bool("masked", True, "Let the reader choose among plate characters alone.")
+    flags.DEFINE_string("weights_dir", None, "Where `lpdiff fetch-weights` put its files.")
+
+
+def evaluate_and_print(config: ConfigDict, workdir: Path) -> None:
+    """Evaluates and prints the table."""
+    scripts.join_processes()
+    from lpdiff_jax.evaluation.judges import choose_judges
+    from lpdiff_jax.evaluation.other_methods import Folder
+    from lpdiff_jax.evaluation.run import evaluate_run
+
+    given = flags.FLAGS.flag_values_dict()
+    chosen = {name: given[name] for name in ("limit", "samples", "steps")}
+    evaluate_run(
+        config,
+        workdir,
+        model=given["model"],
+        data=given["data"],
+        split=given["split"],
+        output=given["output"],
+        judges=choose_judges(
+            given["judges"],
+            given["weights_dir"],
+            given["reader"],
+            given["charset"],
+            given["masked"],
+        ),
+        together=True,
+        sweep=tuple(given["sweep"]),
+        compare=tuple(map(Folder.parse, given["compare"])),
+        **{name: value for name, value in chosen.items() if value is not None},
+    )
