@@ -15,7 +15,7 @@ import numpy as np
 from data_pipeline.images import resize
 from data_pipeline.pipeline import decode_text, eval_batches
 from data_pipeline.sources import open_source
-from lpdiff_jax.evaluation.reading.readers import edit_distance
+from lpdiff_jax.evaluation.reading.edit_distance import edit_distance
 from lpdiff_jax.images import to_float, to_uint8
 from lpdiff_jax.plate_text import read_slots
 from lpdiff_jax.restoring.files import reading_cell

@@ -20,7 +20,7 @@ from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import load_style
 from data_pipeline.synthetic.texts import sample_text
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.reading.readers import normalised_edit_distance
+from lpdiff_jax.evaluation.reading.edit_distance import normalised_edit_distance
 from lpdiff_jax.images import to_float
 from lpdiff_jax.restoring.restorer import Restorer
 

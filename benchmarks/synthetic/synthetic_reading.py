@@ -29,7 +29,8 @@ from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import load_style
 from data_pipeline.synthetic.texts import sample_text
 from lpdiff_jax.evaluation.reading.ctc_reader import load_reader
-from lpdiff_jax.evaluation.reading.readers import Reader, normalised_edit_distance
+from lpdiff_jax.evaluation.reading.edit_distance import normalised_edit_distance
+from lpdiff_jax.evaluation.reading.readers import Reader
 
 Labelled = tuple[Group, str]
 COLUMNS = ("frame 1", "frame 2", "frame 3", "ground truth")

@@ -9,18 +9,17 @@ What is trained on one typeface reads that typeface; `varied_lettering` draws an
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.errors import DataError
+from data_pipeline.fonts import FONTS, NOTO
 from data_pipeline.synthetic import strokes
 from data_pipeline.synthetic.styles import LETTERS, PlateStyle
 
-FONTS = Path(__file__).parent / "fonts"
-NOTO, ROBOTO = "NotoSansCJKsc-Bold-plates.otf", "Roboto-Bold-plates.ttf"
+ROBOTO = "Roboto-Bold-plates.ttf"
 STROKES, ENERGY = "strokes", "energy"
 _ALPHABETS = {STROKES: strokes.ROW, ENERGY: strokes.ENERGY}
 # The files of the fonts of `LETTERS`, but for strokes, which are drawn.

@@ -15,7 +15,8 @@ import numpy as np
 from lpdiff_jax.evaluation import rows
 from lpdiff_jax.evaluation.judges import Judges
 from lpdiff_jax.evaluation.reading import fusion
-from lpdiff_jax.evaluation.reading.readers import PosteriorReader, Reader, normalised_edit_distance
+from lpdiff_jax.evaluation.reading.edit_distance import normalised_edit_distance
+from lpdiff_jax.evaluation.reading.readers import PosteriorReader, Reader
 from lpdiff_jax.evaluation.report.summary import FIGURES
 from lpdiff_jax.evaluation.restored import Restored
 from lpdiff_jax.plate_text import Reading

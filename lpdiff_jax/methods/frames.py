@@ -34,6 +34,7 @@ def as_input(frames: jax.Array, mask: jax.Array | None, how: str, count: int) ->
 def _nearest(frames: jax.Array, real: jax.Array, mean: jax.Array, place: int) -> jax.Array:
     """[B, H, W, 3]: the real frame that `place` real ones follow, or the mean without one."""
     # As a product, which every format that models are exported to knows.
-    following = real.astype(jnp.float32) @ jnp.tri(real.shape[1], k=-1)
-    weights = (real & (following == place)).astype(frames.dtype)[..., None, None, None]
+    there = real.astype(frames.dtype)
+    following = there @ jnp.tri(real.shape[1], k=-1, dtype=frames.dtype)
+    weights = (there * (following == place))[..., None, None, None]
     return (frames * weights).sum(1) + mean * (1 - weights.sum(1))

@@ -40,6 +40,8 @@ class UNet(nn.Module):
       blocks: residual blocks a level going down; going up there is one more.
       nominal_resolution: what the first level is called when `attention_resolutions` names levels;
         it halves each level, whatever the image's true size is.
+      attends_in_the_middle: whether the block between going down and going up attends too, where
+        its level does; the published one does not.
       embedding: 'log_snr' spreads the noise level over all of the embedding's frequencies; 'level'
         is the published one, of sqrt(alphas_cumprod) unscaled, where few channels move.
       patch: side of the pixel-unshuffled stem (1: full resolution, as published).
@@ -52,6 +54,7 @@ class UNet(nn.Module):
     norm_groups: int = 16
     nominal_resolution: int = 128
     attention_resolutions: tuple[int, ...] = (32,)
+    attends_in_the_middle: bool = False
     dropout: float = 0.0
     embedding: str = "log_snr"
     patch: int = 2
@@ -94,12 +97,11 @@ class UNet(nn.Module):
             )
         block_class = nn.remat(Block, static_argnums=(3,)) if self.remat else Block
 
-        def block(width: int, level: int, name: str) -> Block:
-            attend = self.nominal_resolution // 2**level in self.attention_resolutions
+        def block(width: int, level: int, name: str, attends: bool = True) -> Block:
+            listed = self.nominal_resolution // 2**level in self.attention_resolutions
             return block_class(
-                width, self.norm_groups, self.dropout, attend and "mid" not in name,
-                self.dtype, name=name,
-            )  # fmt: skip
+                width, self.norm_groups, self.dropout, attends and listed, self.dtype, name=name
+            )
 
         levels = len(self.multipliers)
         widths = [self.features * multiplier for multiplier in self.multipliers]
@@ -114,7 +116,7 @@ class UNet(nn.Module):
             if level < levels - 1:
                 x = conv(width, stride=2, dtype=self.dtype, name=f"shrink_{level}")(x)
                 skips.append(x)
-        x = block(widths[-1], levels - 1, "mid")(x, embedding, train)
+        x = block(widths[-1], levels - 1, "mid", self.attends_in_the_middle)(x, embedding, train)
         for level in reversed(range(levels)):
             for i in range(self.blocks + 1):
                 x = jnp.concatenate([x, skips.pop()], axis=-1)

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from lpdiff_jax.errors import UserError, check_choice
@@ -186,6 +185,8 @@ class Parallel:
         """The state as global arrays, which is what Orbax saves."""
         if self.mode == "jit" or jax.process_count() == 1:
             return state
+        import orbax.checkpoint as ocp  # seconds to import, and restoring has no use for it
+
         return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, state)
 
     def restore_target(self, abstract: State) -> State:

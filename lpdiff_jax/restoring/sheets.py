@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from data_pipeline.synthetic.lettering import FONTS, NOTO
+from data_pipeline.fonts import FONTS, NOTO
 
 _GAP = 4
 _HEADER = 24

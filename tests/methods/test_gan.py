@@ -1,4 +1,4 @@
-"""A generator and a discriminator on the seam: one gradient, two optimisers, nothing shipped of it."""
+"""A generator and a discriminator on the seam: one gradient, two optimisers."""
 
 import dataclasses
 from typing import Any
@@ -44,7 +44,7 @@ class Discriminator(nn.Module):
 class TinyGan(Regression):
     """A regression whose generator a discriminator judges."""
 
-    critic: Any = Discriminator()
+    critic: Any = dataclasses.field(default_factory=Discriminator)
 
     def stages(self, config, known):
         del known

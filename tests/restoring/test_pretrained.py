@@ -9,7 +9,7 @@ import pytest
 from data_pipeline.images import resize
 from data_pipeline.synthetic.groups import render_group
 from lpdiff_jax import cli
-from lpdiff_jax.evaluation.reading.readers import normalised_edit_distance
+from lpdiff_jax.evaluation.reading.edit_distance import normalised_edit_distance
 from lpdiff_jax.images import to_float
 from lpdiff_jax.restoring.loading import PACKAGED
 from lpdiff_jax.restoring.restorer import Restorer

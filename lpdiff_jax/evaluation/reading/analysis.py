@@ -8,7 +8,7 @@ import numpy as np
 
 from lpdiff_jax.evaluation import rows
 from lpdiff_jax.evaluation.partial_results import Record
-from lpdiff_jax.evaluation.reading.readers import align_places
+from lpdiff_jax.evaluation.reading.edit_distance import align_places
 from lpdiff_jax.evaluation.report import statistics
 
 # What stands for a character that was not read at all.

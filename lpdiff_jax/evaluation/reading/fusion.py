@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lpdiff_jax.evaluation.reading.readers import PosteriorReader, align_places
+from lpdiff_jax.evaluation.reading.edit_distance import align_places
+from lpdiff_jax.evaluation.reading.readers import PosteriorReader
 from lpdiff_jax.plate_text import Reading, SlotReader
 
 # What a recogniser's character, read with confidence 1 in all pictures, adds to a slot's log-odds.

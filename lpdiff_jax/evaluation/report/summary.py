@@ -9,7 +9,7 @@ import numpy as np
 from lpdiff_jax.evaluation import rows
 from lpdiff_jax.evaluation.metrics import distribution
 from lpdiff_jax.evaluation.partial_results import Record, RowFeatures
-from lpdiff_jax.evaluation.reading.readers import normalised_edit_distance
+from lpdiff_jax.evaluation.reading.edit_distance import normalised_edit_distance
 from lpdiff_jax.evaluation.report import statistics
 from lpdiff_jax.plate_text import PROVINCES
 
