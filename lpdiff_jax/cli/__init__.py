@@ -23,6 +23,7 @@ COMMANDS = {
     "restore": "restore",
     "benchmark": "benchmark",
     "synthesize": "synthesize",
+    "locate": "locate",
     "prepare": "prepare",
     "label": "label",
     "fetch-weights": "fetch_weights",
