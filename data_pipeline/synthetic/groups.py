@@ -1,6 +1,7 @@
 """Synthetic groups: a few far frames and a near ground truth of one plate, in memory or on disk."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -66,6 +67,8 @@ def render_group(
     text = text or sample_text(style, rng, uniform)
     model = draw(PRESETS[preset], rng)
     lettering = _choose_lettering(letters or _usual_letters(preset, style), rng)
+    if model.fade > 0:
+        lettering = dataclasses.replace(lettering, fade=max(lettering.fade, model.fade))
     plate = draw_plate(text, style, lettering=lettering)
     frames, target = look(plate, style.bolts, model, num_frames, rng)
     return frames, target, text
