@@ -17,7 +17,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, required=True, help="same seed, same bytes")
     parser.add_argument("--frames", type=int, default=3, help="far frames a group (default 3)")
     parser.add_argument(
-        "--preset", default="real-like", help="real-like (default), varied, mild or severe"
+        "--preset",
+        default="real-like",
+        help="real-like (default), varied, mild, severe or real-like-1",
     )
     parser.add_argument(
         "--style", action="append", default=[],
