@@ -48,8 +48,8 @@ def render_group(
       preset: a name of `PRESETS`.
       styles: names of plate styles or paths of style files; none: the Chinese mix of traffic.
       uniform: styles, patterns and characters equally often instead of as in traffic.
-      letters: `noto`, `roboto`, `strokes` or `varied`, which draws the lettering at random; none:
-        varied for the preset of that name, else the style's own.
+      letters: `noto`, `roboto`, `strokes`, `energy` or `varied`, which draws the lettering at
+        random; none: varied for the preset of that name, else the style's own.
       text: the plate's text, in place of a drawn one; it fits the first style that allows it.
 
     Returns:

@@ -43,11 +43,12 @@ def wear(plate: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarr
     """
     worn = plate.copy()
     colour = plate[..., :3].astype(np.float32)
-    chalk = amount * 0.5 * blotches(plate.shape[:2], 60.0, rng)[..., None]
+    chalk = np.float32(amount * 0.5) * blotches(plate.shape[:2], 60.0, rng)[..., None]
     chips = np.clip((blotches(plate.shape[:2], 6.0, rng) - 1.0 + 0.35 * amount) * 8.0, 0.0, 1.0)
     colour += chalk * (np.float32(185.0) - colour)
-    colour += chips[..., None] * (np.float32(150.0) - colour)
-    worn[..., :3] = np.clip(colour, 0, 255)
+    chipped = chips > 0.0
+    colour[chipped] += chips[chipped][:, None] * (np.float32(150.0) - colour[chipped])
+    worn[..., :3] = np.clip(colour, 0, 255, out=colour)
     return worn
 
 
@@ -112,14 +113,18 @@ def mount(
     m = MARGIN
     paint = TO_LINEAR[_PAINTS[rng.choice(len(_PAINTS), p=_SHARES)]] * np.float32(ambient)
     rows = np.linspace(1.0, rng.uniform(0.4, 1.0), height + 2 * m, dtype=np.float32)
-    car = np.ascontiguousarray(
-        np.broadcast_to(rows[:, None, None] * paint, (height + 2 * m, width + 2 * m, 3))
-    )
+    car = np.empty((height + 2 * m, width + 2 * m, 3), np.float32)
+    car[:] = rows[:, None, None] * paint
     left, top, right, bottom = (int(v) for v in rng.uniform(0, (40, 30, 40, 60)))
     plastic = rng.uniform(0.015, 0.25) * ambient if rng.random() < 0.5 else 0.8 * paint
     car[m - top : m + height + bottom, m - left : m + width + right] = plastic
     # The bumper's lower half and the plate's own shadow are dark.
     car[m + height :] *= np.float32(rng.uniform(0.02, 0.4))
     inner = car[m : m + height, m : m + width]
-    inner += plate[..., 3:] / np.float32(255.0) * (TO_LINEAR[plate[..., :3]] * light - inner)
+    lit = cv2.LUT(np.ascontiguousarray(plate[..., :3]), TO_LINEAR) * light
+    solid = plate[..., 3] == 255  # all but the rounded corners
+    shares = plate[~solid, 3:] / np.float32(255.0)
+    corners = inner[~solid] + shares * (lit[~solid] - inner[~solid])
+    inner[:] = lit
+    inner[~solid] = corners
     return car

@@ -29,7 +29,9 @@ def haze(light: np.ndarray, passed: float, airlight: np.ndarray) -> np.ndarray:
       passed: `transmission`, 0..1.
       airlight: [3], the horizon's light, 0.4 to 1.
     """
-    return light * np.float32(passed) + (airlight * (1.0 - passed)).astype(np.float32)
+    hazy = light * np.float32(passed)
+    hazy += (airlight * (1.0 - passed)).astype(np.float32)
+    return hazy
 
 
 def shimmer(light: np.ndarray, shift: float, grain: float, rng: np.random.Generator) -> np.ndarray:

@@ -30,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--letters", default="",
-        help="noto, roboto, strokes (even ones, as on plates in traffic) or varied (at random); "
+        help="strokes (as on plates in traffic), energy (as on those of new energy), noto, roboto "
+        "or varied (at random); "
         "default: varied for the preset varied, else each style's own",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
