@@ -1,6 +1,6 @@
 """Draws the pictures of docs/synthetic.md.
 
-    python benchmarks/pictures/synthetic_pictures.py docs/images [--real MDLP_ROOT]
+    python -m benchmarks.pictures.synthetic_pictures docs/images [--real MDLP_ROOT]
 
 `plate-kinds.jpg`: every style. `camera-effects.jpg`: each effect alone, weak to strong.
 `presets.jpg`: groups of every preset. `real-and-synthetic.jpg` (with --real): groups of MDLP beside
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from likeness import Group, read_tree
+from benchmarks.synthetic.likeness import Group, read_tree
 
 from data_pipeline.synthetic.degradation import MILD, CameraModel, look
 from data_pipeline.synthetic.groups import render_group
