@@ -25,7 +25,7 @@ from data_pipeline.synthetic.styles import load_style, style_names
 from data_pipeline.synthetic.texts import PROVINCES, sample_text
 
 sys.path.append(str(Path(__file__).parents[1] / "synthetic"))
-from likeness import Group, read_tree  # it lies in the room beside this one
+from benchmarks.synthetic.likeness import Group, read_tree
 
 CELL = (152, 64)
 EFFECTS: dict[str, tuple[dict[str, float], ...]] = {
