@@ -2,15 +2,17 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
-from data_pipeline.images import IMAGE_SUFFIXES, read_bytes
+from data_pipeline.files import read_bytes
+from data_pipeline.images import IMAGE_SUFFIXES
 
-_LITTER = frozenset({"thumbs.db", "desktop.ini"})
+# What file managers, archivers and storage boxes leave behind.
+_LITTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle"})
 
 
 @dataclass(frozen=True)
@@ -76,10 +78,53 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts)
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is hidden, or what a file manager has left: never data."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
 def list_names(folder: Path) -> list[str]:
     """What is in a folder, in natural order, without the litter of file managers."""
-    names = (name for name in os.listdir(folder) if not name.startswith("."))
-    return sorted((n for n in names if n.lower() not in _LITTER), key=natural_key)
+    return sorted((name for name in os.listdir(folder) if not is_litter(name)), key=natural_key)
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Names, in order, with `~2`, `~3`, ... behind those that stand there already."""
+    wanted = list(names)
+    taken, unique = set(wanted), []
+    seen: set[str] = set()
+    for name in wanted:
+        new, number = name, 1
+        while new in seen or (number > 1 and new in taken):
+            number += 1
+            new = f"{name}~{number}"
+        seen.add(new)
+        unique.append(new)
+    return unique
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """(folder, folders in it, files in it) below `root`, in natural order, however deep.
+
+    Links to folders are followed, though never twice into the same one. Litter is not entered.
+    A folder that cannot be listed has neither folders nor files.
+    """
+    entered: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = folder.stat()
+            names = list_names(folder)
+        except OSError:
+            yield folder, [], []
+            continue
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders = [name for name in names if os.path.isdir(folder / name)]
+        yield folder, folders, sorted(set(names).difference(folders), key=natural_key)
+        waiting += [folder / name for name in reversed(folders)]
 
 
 def image_files(group: str, folder: Path) -> tuple[list[Path], list[Problem]]:

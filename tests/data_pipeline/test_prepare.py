@@ -21,14 +21,15 @@ def test_bad_images_and_texts_are_listed_with_their_path(make_tree):
     (root / "val/gt/b/img_2.jpg").write_bytes(b"no image")
     (root / "labels.json").write_text('{"c": "%s", "d": "x", "nobody": "y"}' % ("x" * 40))
     checked = check_tree(root)
-    assert [g.name for g in checked.splits["val"]] == ["d", "e", "f"]
-    assert checked.left_out == 3
+    assert [g.name for g in checked.splits["val"]] == ["c", "d", "e", "f"]
+    assert [g.text for g in checked.splits["val"][:2]] == [None, "X"]
+    assert checked.left_out == 2
     listed = [str(p).removeprefix(str(root)) for p in checked.problems]
     assert listed == [
+        f"/labels.json: 'c': plate text '{'x' * 40}' is longer than 32 bytes of UTF-8",
         "/labels.json: 'nobody' is labelled, but there is no such group",
         "/val/inputs/a/img_1.jpg: the file is empty",
         "/val/gt/b/img_2.jpg: not an image of a known kind (JPEG, PNG, BMP, WEBP, TIFF)",
-        f"/val/inputs/c: plate text {'x' * 40!r} is longer than 32 bytes of UTF-8",
     ]
 
 

@@ -82,11 +82,12 @@ def test_each_fault_costs_its_own_track_alone(competition, write_track):
     (folder / "track_2/annotations.json").write_text("{")
     write_track(folder / "track_3", text=7)
     groups, problems = tracks.find_groups(competition, "train")
-    assert len(groups) == 3
+    assert [g.text for g in groups if g.name.endswith("track_3")] == [None]
+    assert len(groups) == 4
     reasons = [(p.path.relative_to(folder).as_posix(), p.reason) for p in problems]
     assert reasons[0] == ("track_1", "no ground truth: no hr-* image")
     assert reasons[1][0] == "track_2/annotations.json" and "not a readable" in reasons[1][1]
-    assert reasons[2] == ("track_3/annotations.json", "plate_text must be a string, not 7")
+    assert reasons[2] == ("track_3/annotations.json", "plate_text: 7 is not a text")
 
 
 def test_a_split_that_is_not_there(competition):
