@@ -18,6 +18,7 @@ from data_pipeline.labels import NotAPlate, plate_text
 from data_pipeline.tree import Group, Problem, image_files, is_litter, list_names, natural_key
 
 LABELS_FILE = "labels.json"
+LEFT_OUT_FILE = "labels_left_out.json"
 # Where people put labels that nothing reads.
 _OTHER_LABELS = tuple(f"labels.{kind}" for kind in ("csv", "txt", "tsv", "xlsx", "xml", "yaml"))
 
@@ -65,6 +66,11 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
             groups.append(Group(name, frames, target, texts.get(key, texts.get(name))))
     problems += _unpaired(split, inputs, ground_truth) + _unread_labels(root)
     return groups, problems + _stray_labels(root, split, labels, faults_of_labels)
+
+
+def side_files(root: Path) -> list[Path]:
+    """The labels, and what `lpdiff label` lists beside them."""
+    return [root / LABELS_FILE, root / LEFT_OUT_FILE]
 
 
 def read_labels(root: Path) -> dict[str, Any]:

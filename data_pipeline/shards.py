@@ -29,7 +29,7 @@ from data_pipeline.tree import Problem
 
 INDEX_FILE = "index.json"
 FORMAT = "lpdiff-shards-1"
-_SHARD = Object(
+SHARD = Object(
     {
         "file": Text(300),
         "groups": Number(0, 10**9),
@@ -37,9 +37,9 @@ _SHARD = Object(
         "sha256": Text(64),
     }
 )
-_INDEX = Object({"format": Text(), "splits": Map(Many(_SHARD, 1, 100_000))})
+_INDEX = Object({"format": Text(), "splits": Map(Many(SHARD, 1, 100_000))})
 # A file beside the index: no path, nothing hidden.
-_SHARD_NAME = re.compile(r"[^./\0][^/\0]*")
+_BESIDE = re.compile(r"[^./\0][^/\0]*")
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def read_index(root: Path) -> dict[str, list[Shard]]:
     check(_INDEX, index, path)
     splits = {s: [Shard(**shard) for shard in index["splits"][s]] for s in index["splits"]}
     for shard in (shard for shards in splits.values() for shard in shards):
-        if not _SHARD_NAME.fullmatch(shard.file):
+        if not _BESIDE.fullmatch(shard.file):
             raise DataError(f"{path}: {shard.file!r} is no name of a shard beside it")
     return splits
 

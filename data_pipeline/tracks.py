@@ -20,8 +20,9 @@ from data_pipeline.errors import DataError
 from data_pipeline.files import read_bytes, read_json
 from data_pipeline.images import IMAGE_SUFFIXES
 from data_pipeline.labels import NotAPlate, plate_text
-from data_pipeline.tree import Group, Problem, list_names, unique_names, walk
+from data_pipeline.tree import Group, Problem, list_names, short_name, unique_names, walk
 
+_ANNOTATIONS = "annotations.json"
 _SPLITS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -51,7 +52,7 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
     wants_target = any(_numbered(track, "hr") for track in tracks)
     groups: list[Group] = []
     problems: list[Problem] = []
-    names = unique_names("_".join(track.relative_to(root).parts) for track in tracks)
+    names = unique_names(short_name("_".join(t.relative_to(root).parts)) for t in tracks)
     for name, track in zip(names, tracks, strict=True):
         near = _numbered(track, "hr")
         text, faults = _read_text(f"{split}/{name}", track)
@@ -61,6 +62,13 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
         if not any(fault.group for fault in faults):
             groups.append(Group(name, _numbered(track, "lr"), near[-1] if near else None, text))
     return groups, problems
+
+
+def side_files(root: Path) -> list[Path]:
+    """The lists of splits, the tracks' annotations, and the near frames that are no target."""
+    tracks = list(_find_tracks(root))
+    near = [path for track in tracks for path in _numbered(track, "hr")]
+    return [*root.glob("*split*.txt"), *(track / _ANNOTATIONS for track in tracks), *near]
 
 
 def _tracks_by_split(root: Path) -> dict[str, list[Path]]:
@@ -112,7 +120,7 @@ def _read_text(key: str, track: Path) -> tuple[str | None, list[Problem]]:
 
     A text that cannot be a plate's is listed, and costs the track nothing but its text.
     """
-    path = track / "annotations.json"
+    path = track / _ANNOTATIONS
     if not path.exists():
         return None, []
     try:

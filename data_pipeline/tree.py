@@ -1,5 +1,6 @@
 """Folders of image files: a group's files, what can be wrong with them, and natural order."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,6 +14,8 @@ from data_pipeline.images import IMAGE_SUFFIXES
 
 # What file managers, archivers and storage boxes leave behind.
 _LITTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle"})
+# A file's name has at most 255 bytes on most systems; what is made of a group adds to its own.
+_LONGEST_NAME = 180
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,16 @@ def list_names(folder: Path) -> list[str]:
     return sorted((name for name in os.listdir(folder) if not is_litter(name)), key=natural_key)
 
 
+def short_name(name: str) -> str:
+    """A name that a file can have with something behind it: long ones are cut in the middle."""
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+    side = (_LONGEST_NAME - 12) // 2
+    start, end = os.fsencode(name)[:side], os.fsencode(name)[-side:]
+    return f"{start.decode(errors='ignore')}~{digest}~{end.decode(errors='ignore')}"
+
+
 def unique_names(names: Iterable[str]) -> list[str]:
     """Names, in order, with `~2`, `~3`, ... behind those that stand there already."""
     wanted = list(names)
@@ -125,6 +138,28 @@ def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
         folders = [name for name in names if os.path.isdir(folder / name)]
         yield folder, folders, sorted(set(names).difference(folders), key=natural_key)
         waiting += [folder / name for name in reversed(folders)]
+
+
+def unused_files(root: Path, used: Iterable[Path], blamed: Iterable[Path]) -> list[str]:
+    """What lies below `root` and is not used, a line a kind of file.
+
+    Args:
+      root: of the tree.
+      used: the files that are read.
+      blamed: files and folders that a problem names already, with all in them.
+    """
+    known, named = set(map(str, used)), set(map(str, blamed))
+    kinds: dict[str, list[Path]] = {}
+    for folder, _, files in walk(root):
+        if any(str(parent) in named for parent in (folder, *folder.parents)):
+            continue
+        for path in (folder / name for name in files):
+            if str(path) not in known | named:
+                kinds.setdefault(path.suffix.lower() or "without a suffix", []).append(path)
+    return [
+        printable(f"not used: {len(paths)} files {kind}, the first: {paths[0]}")
+        for kind, paths in sorted(kinds.items())
+    ]
 
 
 def image_files(group: str, folder: Path) -> tuple[list[Path], list[Problem]]:

@@ -57,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
         checked = divide(checked, shares, args.seed)
     checked = checked.with_problems(find_leaks(checked.splits))
     _list(checked.problems)
+    for note in checked.notes:
+        print(f"note: {note}", file=sys.stderr)
     if checked.problems and args.strict:
         raise DataError(f"{len(checked.problems)} problems, listed above; nothing was written")
     index = write_shards(
@@ -95,7 +97,8 @@ def _print_result(
     if args.json:
         problems = [str(problem) for problem in checked.problems]
         result = {"out": str(args.out), "groups": counts, "left_out": checked.left_out}
-        print(json.dumps({**result, "problems": problems}, ensure_ascii=False))
+        result |= {"problems": problems, "notes": checked.notes}
+        print(json.dumps(result, ensure_ascii=False))
         return
     for split, count in counts.items():
         print(f"{split}: {count} groups in {len(index[split])} shards")

@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import pytest
 
@@ -93,3 +95,29 @@ def test_each_fault_costs_its_own_track_alone(competition, write_track):
 def test_a_split_that_is_not_there(competition):
     with pytest.raises(DataError, match="no tracks of split 'val'; splits found: test, train"):
         open_source(competition, "val")
+
+
+def test_tracks_whose_paths_give_one_name_stay_two(tmp_path, write_track):
+    write_track(tmp_path / "a" / "b", "ABC0001")
+    write_track(tmp_path / "a_b", "ABC0002")
+    groups, problems = tracks.find_groups(tmp_path, "train")
+    assert {group.name: group.text for group in groups} == {"a_b": "ABC0001", "a_b~2": "ABC0002"}
+    assert not problems
+
+
+def test_links_are_followed_once_and_any_depth_is_walked(tmp_path, write_track):
+    root = tmp_path / "root"
+    root.mkdir()
+    write_track(tmp_path / "elsewhere", "ABC0002")
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    (root / "loop").symlink_to(root)
+    below = [f"{root}{'/d' * depth}" for depth in range(1, 1201)]
+    for folder in below:
+        os.mkdir(folder)
+    os.rename(shutil.copytree(tmp_path / "elsewhere", tmp_path / "copy"), f"{below[-1]}/deep")
+    groups, _ = tracks.find_groups(root, "train")
+    assert len(groups) == 2 and all(len(group.name.encode()) < 200 for group in groups)
+    assert len(groups[0].read().frames) == len(groups[1].read().frames)
+    os.rename(f"{below[-1]}/deep", tmp_path / "deep")
+    for folder in reversed(below):  # not every tool can take away what is so deep
+        os.rmdir(folder)

@@ -12,7 +12,7 @@ import numpy as np
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example, Source
 from data_pipeline.images import decode_image
-from data_pipeline.mdlp import LABELS_FILE, read_labels
+from data_pipeline.mdlp import LABELS_FILE, LEFT_OUT_FILE, read_labels
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.reading.readers import Reader
 from lpdiff_jax.evaluation.report.write import write_text
@@ -22,7 +22,6 @@ from lpdiff_jax.plate_text import PROVINCES, Reading
 CHINESE_PLATE = rf"[{PROVINCES}][A-Z][A-Z0-9]{{4,5}}[A-Z0-9学警挂港澳]"
 # Measured on 624 real plates: 584 are kept, 2 of them wrong (0.3 %). At 0.5: 605 and 5.
 MIN_CONFIDENCE = 0.9
-LEFT_OUT_FILE = "labels_left_out.json"
 
 
 @dataclass(frozen=True)
