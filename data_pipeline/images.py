@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_bytes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # What a decoder may be asked to unpack: a plate crop has thousands of pixels, a photograph 50
 # million; more is a mistake or an attack, and would fill the memory.
 MAX_PIXELS = 100_000_000

@@ -16,6 +16,7 @@ import configs
 from data_pipeline.errors import DataError
 from lpdiff_jax.compilation import enable_compilation_cache
 from lpdiff_jax.errors import Preempted, UserError
+from lpdiff_jax.stopping import by_signals
 
 # Status of a run that a signal stopped after it had saved (EX_TEMPFAIL of sysexits.h): the same
 # command goes on from there, and a scheduler may tell it from a mistake (2) and a failure (1).
@@ -104,7 +105,8 @@ def find_config(name: str) -> str:
 def _explained(main: Callable[[ConfigDict, Path], None]) -> None:
     """Calls main(config, workdir); what a user is meant to read ends in `fail`."""
     try:
-        main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
+        with by_signals("stopped by SIGTERM; the same command goes on from here"):
+            main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
     except (UserError, DataError) as error:
         fail(str(error))
     except OSError as error:
