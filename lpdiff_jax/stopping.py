@@ -1,4 +1,4 @@
-"""Signals that stop a program: each ends it by an exception in the main thread, and none is lost."""
+"""Signals that stop a program: each ends it by an exception in the main thread; none is lost."""
 
 import contextlib
 import signal
