@@ -320,7 +320,7 @@ def _betas(state: StateDict, betas: Sequence[float] | None, source: str) -> list
             raise UserError(f"{source}: has no schedule buffer `betas`; give betas")
         betas = state["betas"].ravel()[: MAX_STEPS + 1].astype(np.float64).tolist()
     values = np.asarray(betas, np.float64)
-    _check_count("steps of the noise schedule", values.size, MAX_STEPS, source)
+    _check_count("steps of the noise schedule", max(values.size, 1), MAX_STEPS, source)
     if not (values.ndim == 1 and values.size and (values > 0).all() and (values <= 1).all()):
         raise UserError(f"{source}: the noise schedule's betas are not all in (0, 1]")
     return values.tolist()
