@@ -25,7 +25,7 @@ from data_pipeline.files import explained, read_json, write_json
 from data_pipeline.images import decode_image, encode_ppm
 from data_pipeline.labels import text_or_none
 from data_pipeline.schema import Many, Map, Number, Object, Text, check
-from data_pipeline.tree import Problem
+from data_pipeline.tree import Problem, printable
 
 INDEX_FILE = "index.json"
 FORMAT = "lpdiff-shards-1"
@@ -195,6 +195,8 @@ def _fault_of_content(path: Path, shard: Shard) -> str | None:
                 decode_image(image, f"group {example.name!r}")
     except DataError as error:
         return str(error)
+    except Exception as error:  # of the reader or of msgpack
+        return f"a record cannot be read: {printable(str(error)[:300])}"
     return None
 
 

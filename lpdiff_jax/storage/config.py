@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_json, write_whole
+from data_pipeline.schema import Many, Text
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.storage.bounds import fault_of_section
 
@@ -42,6 +43,9 @@ def load_config(path: Path) -> ConfigDict:
                 raise UserError(f"{path}: not a configuration ({fault})")
     if not isinstance(config.get("model"), ConfigDict):
         raise UserError(f"{path}: not a configuration (it lacks the section `model`)")
+    fault = Many(Text(), most=20).fault(config.get("stages"), "stages")
+    if fault:
+        raise UserError(f"{path}: not a configuration ({fault})")
     return config
 
 

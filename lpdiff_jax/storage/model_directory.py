@@ -164,9 +164,9 @@ def _unflatten(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
     """The arrays below `variables/` as nested dicts; raises UserError for what are no weights."""
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
-        first, *parents, leaf = name.split("/")
-        if first != "variables" or not parents:
+        if not name.startswith("variables/"):
             continue
+        _, *parents, leaf = name.split("/")
         if not jnp.issubdtype(array.dtype, jnp.floating):
             raise UserError(f"{path}: {name} is of {array.dtype}, not of floating point")
         if not np.isfinite(array).all():
