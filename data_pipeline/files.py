@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterator
@@ -20,6 +21,23 @@ MAX_BYTES = 500_000_000
 MAX_JSON_BYTES = 100_000_000
 # What a full disk, a quota or a limit on a file's size say.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def local_path(text: str | Path) -> Path:
+    """A place that a user has named; `~` is the user's home.
+
+    Raises:
+      DataError: it is an address (`gs://...`), a home that is not known, or no name at all.
+    """
+    name = str(text)
+    if "\0" in name or not name.strip():
+        raise DataError(f"{name!r}: no name of a file or folder")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", name):
+        raise DataError(f"{name}: files and folders are read from this machine alone; copy it here")
+    expanded = os.path.expanduser(name)
+    if expanded.startswith("~"):
+        raise DataError(f"{name}: no such user's home; give the whole path")
+    return Path(expanded)
 
 
 def read_bytes(path: str | Path, limit: int = MAX_BYTES) -> bytes:

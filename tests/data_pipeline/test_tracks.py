@@ -114,10 +114,13 @@ def test_links_are_followed_once_and_any_depth_is_walked(tmp_path, write_track):
     below = [f"{root}{'/d' * depth}" for depth in range(1, 1201)]
     for folder in below:
         os.mkdir(folder)
-    os.rename(shutil.copytree(tmp_path / "elsewhere", tmp_path / "copy"), f"{below[-1]}/deep")
-    groups, _ = tracks.find_groups(root, "train")
-    assert len(groups) == 2 and all(len(group.name.encode()) < 200 for group in groups)
-    assert len(groups[0].read().frames) == len(groups[1].read().frames)
-    os.rename(f"{below[-1]}/deep", tmp_path / "deep")
-    for folder in reversed(below):  # not every tool can take away what is so deep
-        os.rmdir(folder)
+    shutil.copytree(tmp_path / "elsewhere", tmp_path / "copy")
+    os.rename(tmp_path / "copy", f"{below[-1]}/deep")
+    try:
+        groups, _ = tracks.find_groups(root, "train")
+        assert len(groups) == 2 and all(len(group.name.encode()) < 200 for group in groups)
+        assert len(groups[0].read().frames) == len(groups[1].read().frames)
+    finally:  # not every tool can take away what is so deep
+        os.rename(f"{below[-1]}/deep", tmp_path / "deep")
+        for folder in reversed(below):
+            os.rmdir(folder)
