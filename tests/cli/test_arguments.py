@@ -17,7 +17,10 @@ def test_a_home_is_expanded(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["synthesize", "gs://bucket/x", "--groups", "1", "--seed", "0"], "from this machine alone"),
+        (
+            ["synthesize", "gs://bucket/x", "--groups", "1", "--seed", "0"],
+            "from this machine alone",
+        ),
         (["prepare", "s3://bucket", "out"], "from this machine alone"),
         (["prepare", "~nobody-of-that-name/x", "out"], "no such user's home"),
         (["prepare", "", "out"], "no name of a file"),

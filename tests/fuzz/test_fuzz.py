@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.fuzz import data, harness, models
+from tests.fuzz import data, harness, models, readers
 
 # Name -> (inputs, what makes a call of one of them in a folder).
 TARGETS = {
@@ -20,6 +20,7 @@ TARGETS = {
     "pickles": (models.pickle_cases, models.pickles),
     "model directories": (models.directory_cases, models.model_directory),
     "work directories": (models.config_cases, models.work_directory),
+    "readers in ONNX": (readers.reader_cases, readers.reader),
     **data.TARGETS,
 }
 QUICK, MANY = 6, 150
