@@ -25,7 +25,7 @@ from data_pipeline.files import explained, read_json, write_json
 from data_pipeline.images import decode_image, encode_ppm
 from data_pipeline.labels import text_or_none
 from data_pipeline.schema import Many, Map, Number, Object, Text, check
-from data_pipeline.tree import Problem, printable
+from data_pipeline.tree import Problem, is_file_name, printable
 
 INDEX_FILE = "index.json"
 FORMAT = "lpdiff-shards-1"
@@ -64,6 +64,8 @@ def unpack(record: bytes) -> Example:
     images = [*frames, *([] if target is None else [target])]
     if not (isinstance(name, str) and frames and all(isinstance(i, bytes) for i in images)):
         raise ValueError("the record is none of a group")
+    if not is_file_name(name):  # results are written under it
+        raise ValueError(f"{printable(name[:100])!r} is no name of a group")
     return Example(name, tuple(frames), target, text_or_none(fields["text"]))
 
 

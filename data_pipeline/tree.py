@@ -16,6 +16,7 @@ from data_pipeline.images import IMAGE_SUFFIXES
 _LITTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle"})
 # A file's name has at most 255 bytes on most systems; what is made of a group adds to its own.
 _LONGEST_NAME = 180
+_LONGEST_FILE_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,13 @@ class TreeSource:
 def printable(text: str) -> str:
     """`text` with what a terminal cannot or should not show written as escapes."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name can be that of one file in a folder, and leads nowhere else."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name or "\\" in name:
+        return False
+    return len(name.encode(errors="surrogateescape")) <= _LONGEST_FILE_NAME
 
 
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
