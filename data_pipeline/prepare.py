@@ -22,14 +22,25 @@ from data_pipeline.images import read_image
 from data_pipeline.labels import CHARSET, describe, unknown_to
 from data_pipeline.layouts import Layout, detect_layout
 from data_pipeline.schema import check
-from data_pipeline.shards import FORMAT, SHARD, Shard, shard_name, write_index, write_shard
+from data_pipeline.shards import (
+    FORMAT,
+    SHARD,
+    Shard,
+    is_shards,
+    plan_of,
+    read_index,
+    shard_name,
+    write_index,
+    write_shard,
+)
 from data_pipeline.splits import split_groups
 from data_pipeline.tree import Group, Problem, printable, reason_of, unique_names, unused_files
 
 # Narrower than any plate that could be read; such a file is a mistake of the cropping.
 MIN_SIDE = 4
-# Beside the shards while they are made: the plan, one entry a finished shard, and the lock.
+# Beside the shards while they are made: the plan, and one entry per finished shard.
 _WORK = ".prepare"
+_PLAN = "plan.json"
 
 Splits = Mapping[str, Sequence[Group]]
 Report = Callable[[str], None]
@@ -114,7 +125,7 @@ def write_shards(
     """Writes groups as shards with an index; goes on where an interrupted run stopped.
 
     Args:
-      out: a directory that does not exist yet, or is empty.
+      out: a directory that does not exist yet, is empty, or holds the same shards already.
       splits: the groups of each split; at least one group in all.
       groups_per_shard: how many go into one file.
       decode: store pixels instead of the files' own bytes: larger, and faster to read.
@@ -130,16 +141,19 @@ def write_shards(
     if not any(splits.values()):
         raise DataError("no good group is left to write")
     part = out.with_name(out.name + ".part")
+    plan = _plan(splits, groups_per_shard, decode)
     with explained(part):
+        if is_shards(out) and plan_of(out) == plan:  # a run that was killed had come to its end
+            return read_index(out)
         _check_vacant(out)
     with explained(part), _lock(part, out):
-        _start_or_resume(part, _plan(splits, groups_per_shard, decode))
+        _start_or_resume(part, plan)
         index = {
             split: _write_split(part, split, groups, groups_per_shard, decode, report)
             for split, groups in splits.items()
             if groups
         }
-        write_index(part, index)
+        write_index(part, index, plan)
         _check_vacant(out)
         os.replace(part, out)
         shutil.rmtree(out / _WORK)
@@ -235,13 +249,12 @@ def _plan(splits: Splits, groups_per_shard: int, decode: bool) -> str:
 
 def _start_or_resume(part: Path, plan: str) -> None:
     """Keeps what an interrupted run of the same plan has written; removes any other's."""
-    path = part / _WORK / "plan.json"
     with contextlib.suppress(DataError):  # there is none, or a power cut left it damaged
-        if read_json(path) == plan:
+        if read_json(part / _WORK / _PLAN) == plan:
             return
     for stale in (*part.glob("*.array_record*"), *(part / _WORK).glob("*.json*")):
         stale.unlink()
-    write_json(path, plan)
+    write_json(part / _WORK / _PLAN, plan)
 
 
 def _finished(path: Path) -> Shard | None:

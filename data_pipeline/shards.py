@@ -37,7 +37,9 @@ SHARD = Object(
         "sha256": Text(64),
     }
 )
-_INDEX = Object({"format": Text(), "splits": Map(Many(SHARD, 1, 100_000))})
+_INDEX = Object(
+    {"format": Text(), "splits": Map(Many(SHARD, 1, 100_000))}, optional={"plan": Text(64)}
+)
 # A file beside the index: no path, nothing hidden.
 _BESIDE = re.compile(r"[^./\0][^/\0]*")
 
@@ -125,10 +127,10 @@ def is_shards(root: Path) -> bool:
     return (root / INDEX_FILE).is_file()
 
 
-def write_index(root: Path, splits: Mapping[str, Sequence[Shard]]) -> None:
-    """Writes the index; it carries its own checksum."""
+def write_index(root: Path, splits: Mapping[str, Sequence[Shard]], plan: str = "") -> None:
+    """Writes the index; it carries its own checksum, and a digest of what the shards come from."""
     content = {split: [asdict(shard) for shard in shards] for split, shards in splits.items()}
-    index = {"format": FORMAT, "splits": content}
+    index = {"format": FORMAT, "splits": content} | ({"plan": plan} if plan else {})
     write_json(root / INDEX_FILE, {**index, "sha256": _digest_of(index)})
 
 
@@ -138,9 +140,19 @@ def read_index(root: Path) -> dict[str, list[Shard]]:
     Raises:
       DataError: when it is missing, damaged, or of another version's format.
     """
+    index = _checked_index(root)
+    return {s: [Shard(**shard) for shard in index["splits"][s]] for s in index["splits"]}
+
+
+def plan_of(root: Path) -> str:
+    """The digest of what the shards were made from, as `write_index` was given it; else empty."""
+    return str(_checked_index(root).get("plan", ""))
+
+
+def _checked_index(root: Path) -> dict[str, Any]:
     path = root / INDEX_FILE
     try:
-        index = read_json(path)
+        index: dict[str, Any] = read_json(path)
         check(Object({"sha256": Text(64)}, open=True), index, path)
     except DataError as error:
         why = str(error).removeprefix(f"{path}: ")
@@ -151,11 +163,10 @@ def read_index(root: Path) -> dict[str, list[Shard]]:
     if checksum != _digest_of(index):
         raise DataError(f"{path}: damaged: its checksum does not fit; prepare the data again")
     check(_INDEX, index, path)
-    splits = {s: [Shard(**shard) for shard in index["splits"][s]] for s in index["splits"]}
-    for shard in (shard for shards in splits.values() for shard in shards):
-        if not _BESIDE.fullmatch(shard.file):
-            raise DataError(f"{path}: {shard.file!r} is no name of a shard beside it")
-    return splits
+    for name in (shard["file"] for shards in index["splits"].values() for shard in shards):
+        if not _BESIDE.fullmatch(name):
+            raise DataError(f"{path}: {printable(name)!r} is no name of a shard beside it")
+    return index
 
 
 def _digest_of(index: Mapping[str, Any]) -> str:

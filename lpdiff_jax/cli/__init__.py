@@ -14,7 +14,8 @@ from typing import Any
 
 from data_pipeline.errors import DataError
 from lpdiff_jax import __version__
-from lpdiff_jax.errors import UserError
+from lpdiff_jax.errors import Preempted, UserError
+from lpdiff_jax.stopping import by_signals
 
 # Subcommand -> module of this package, with flags of its own.
 SCRIPTS = {"train": "train", "eval": "eval"}
@@ -61,10 +62,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         _module(SCRIPTS[words[0]]).main(words[1:])  # exits
     args = build_parser().parse_args(words)
     try:
-        return args.run(args) or 0
+        with by_signals("stopped by SIGTERM; run the same command again"):
+            return args.run(args) or 0
     except (UserError, DataError) as error:
         print(f"lpdiff {args.command}: {error}", file=sys.stderr)
         return 2
+    except Preempted as stopped:
+        print(f"lpdiff {args.command}: {stopped}", file=sys.stderr)
+        return 75
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
