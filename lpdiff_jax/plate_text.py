@@ -10,7 +10,7 @@ import numpy as np
 
 from data_pipeline.labels import CHARSET, PROVINCES
 
-__all__ = ["CHARSET", "PROVINCES", "UNKNOWN", "Reading", "read_slots", "slot_labels"]
+__all__ = ["CHARSET", "PROVINCES", "UNKNOWN", "Reading", "SlotReader", "slot_labels"]
 
 # The label of a slot whose character is not known.
 UNKNOWN = -1

@@ -161,7 +161,7 @@ def test_litter_is_no_data_and_what_is_not_used_is_noted(make_tree):
 
 def test_a_full_disk_is_told_in_a_sentence_and_the_next_run_goes_on(make_tree, tmp_path):
     root, out = make_tree(train={str(k): 20 for k in range(9)}), tmp_path / "out"
-    limited = f"ulimit -f 16; exec {sys.executable} -m lpdiff_jax.cli prepare {root} {out}"
+    limited = f"ulimit -f 16; exec {sys.executable} -m lpdiff_jax prepare {root} {out}"
     failed = subprocess.run(["bash", "-c", limited], capture_output=True, text=True)
     assert failed.returncode == 2 and "Traceback" not in failed.stderr
     assert "cannot be written" in failed.stderr and "make room" in failed.stderr

@@ -13,7 +13,7 @@ from tests.reliability.kills import finish, kill_again_and_again, orphans
 from tests.training.tiny import ROOT, command, environment
 
 KILLS = 10
-LPDIFF = [sys.executable, "-c", "import sys; from lpdiff_jax.cli import main; sys.exit(main())"]
+LPDIFF = [sys.executable, "-m", "lpdiff_jax"]
 
 pytestmark = pytest.mark.slow
 
