@@ -1,6 +1,5 @@
 """Texts for a data set that has none: the reader on the ground truth, where two readings agree."""
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,11 +10,11 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example, Source
+from data_pipeline.files import write_json
 from data_pipeline.images import decode_image
 from data_pipeline.mdlp import LABELS_FILE, LEFT_OUT_FILE, read_labels
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.reading.readers import Reader
-from lpdiff_jax.evaluation.report.write import write_text
 from lpdiff_jax.plate_text import PROVINCES, Reading
 
 # Civil plates: a province, a letter, then five characters or six (new-energy cars).
@@ -79,16 +78,12 @@ def write_labels(root: Path, labels: Sequence[Label]) -> Path:
 
     Labels that are there already stay as they are. Returns the path of labels.json.
     """
-    known = read_labels(root)
     new = {label.name: label.text for label in labels if not label.fault}
     left_out = [label.as_data() for label in labels if label.fault]
-    _write_json(root / LABELS_FILE, new | known)
-    _write_json(root / LEFT_OUT_FILE, left_out)
+    known = {name: text for name, text in read_labels(root).items() if text}
+    write_json(root / LABELS_FILE, new | known)
+    write_json(root / LEFT_OUT_FILE, left_out)
     return root / LABELS_FILE
-
-
-def _write_json(path: Path, content: object) -> None:
-    write_text(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 
 def _label(
