@@ -83,9 +83,7 @@ def test_letters_are_a_choice() -> None:
 def test_the_camera_model_s_fade_pales_the_characters(monkeypatch) -> None:
     seen = []
     blank = np.zeros((1, 1, 4), np.uint8)
-    monkeypatch.setattr(
-        groups, "draw_plate", lambda *a, lettering: seen.append(lettering.fade) or blank
-    )
+    monkeypatch.setattr(groups, "draw_plate", lambda *a: seen.append(a[-1].fade) or blank)
     monkeypatch.setattr(groups, "look", lambda *a: ([], None))
     for preset in ("real-like", "real-like-1"):
         render_group(1, preset=preset)
