@@ -161,3 +161,8 @@ def shape_of(state: StateDict, name: str, source: str, ndim: int) -> tuple[int, 
 def image(height: int, width: int, channels: int = 3) -> jax.ShapeDtypeStruct:
     """The shape of one image."""
     return jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
+
+
+def level() -> jax.ShapeDtypeStruct:
+    """The shape of one noise level, or of one time."""
+    return jax.ShapeDtypeStruct((1,), jnp.float32)

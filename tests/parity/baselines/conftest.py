@@ -82,6 +82,12 @@ def image():
 
 
 @pytest.fixture(scope="session")
+def numbers_by():
+    """The random numbers that belong to a name, as a generator."""
+    return generator
+
+
+@pytest.fixture(scope="session")
 def numbers_of():
     """Draws the input of a name, as it is."""
     return draw
