@@ -41,12 +41,13 @@ def draw_weight(name, shape):
     return z / np.float32(math.sqrt(math.prod(shape[1:])))
 
 
-def draw_state(shapes):
-    """A state dict by its shapes; computed buffers are left out."""
+def draw_state(shapes, buffers=False):
+    """A state dict by its shapes; computed buffers are left out, or zeros."""
+    computed = re.compile(r"(relative_position_index(_\w+)?|attn_mask)$")
     weights = {
         name: draw_weight(name, tuple(shape))
         for name, shape in shapes.items()
-        if not re.search(r"(relative_position_index(_\w+)?|attn_mask)$", name)
+        if not computed.search(name)
     }
     for name in weights:
         if name.endswith(".weight_v"):
@@ -54,16 +55,18 @@ def draw_state(shapes):
             matrix = weights[f"{stem}_orig"].astype(np.float64)
             v = matrix.reshape(len(matrix), -1).T @ weights[f"{stem}_u"].astype(np.float64)
             weights[name] = (v / np.linalg.norm(v)).astype(np.float32)
+    if buffers:
+        weights |= {n: np.zeros(shape) for n, shape in shapes.items() if computed.search(n)}
     return weights
 
 
 @pytest.fixture(scope="session")
 def state():
-    """(file stem, configuration) -> its seeded state dict."""
+    """(file stem, configuration) -> its seeded state dict, with buffers or without."""
 
-    def load(stem, configuration):
+    def load(stem, configuration, buffers=False):
         shapes = json.loads((GOLDEN / f"{stem}_shapes.json").read_text())
-        return draw_state(shapes[configuration])
+        return draw_state(shapes[configuration], buffers)
 
     return load
 
