@@ -129,7 +129,7 @@ def test_several_frames_stacked_keep_three_colours_out():
         assert out.shape == (2, HEIGHT, WIDTH, 3)
 
 
-def test_the_cnn_adds_the_first_frame():
+def test_the_cnn_adds_the_last_frame():
     frames = jax.random.normal(jax.random.key(0), (1, 8, 8, 6))
     zero = jax.tree.map(jnp.zeros_like, SimpleCNN().init(jax.random.key(1), frames))
-    assert (SimpleCNN().apply(zero, frames) == frames[..., :3]).all()
+    assert (SimpleCNN().apply(zero, frames) == frames[..., 3:]).all()

@@ -38,7 +38,7 @@ class SimpleCNN(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images [B, H, W, C] in [-1, 1] to [B, H scale, W scale, out_channels], float32.
 
-        The first channels of the input are what is corrected.
+        The last channels of the input are what is corrected.
         """
         del train
         layer = functools.partial(conv, dtype=self.dtype, init=TORCH_INIT)
@@ -46,7 +46,7 @@ class SimpleCNN(nn.Module):
         h = nn.relu(layer(first, name="conv1")(x.astype(self.dtype)))
         h = nn.relu(layer(second, name="conv2")(h))
         h = layer(self.out_channels * self.scale**2, name="conv3")(h).astype(jnp.float32)
-        best = x[..., : self.out_channels]
+        best = x[..., -self.out_channels :]
         if self.scale > 1:
             h, best = pixel_shuffle(h, self.scale), enlarge_bicubic(best, self.scale)
         return h + best

@@ -61,9 +61,9 @@ def infer(state: mapping.StateDict, source: str) -> dict[str, Any]:
         return mapping.shape_of(state, name, source, ndim)
 
     offsets, heads = shape(f"{_BLOCK}.attn.relative_position_bias_table", 2)
-    window = (round(offsets**0.5) + 1) // 2
+    window = (mapping.side_of(offsets, source) + 1) // 2
     overlap_table = "layers.0.residual_group.overlap_attn.relative_position_bias_table"
-    reach = round(shape(overlap_table, 2)[0] ** 0.5) - window + 1
+    reach = mapping.side_of(shape(overlap_table, 2)[0], source) - window + 1
     features = shape("conv_first.weight", 4)[0]
     depths = _depths(state, source)
     return {
@@ -102,12 +102,9 @@ def load(state: mapping.StateDict, source: str) -> tuple[HAT, mapping.Variables]
     """The network and its variables.
 
     Raises:
-      UserError: as `infer` and `mapping.load`, or no network has such a shape.
+      UserError: as `infer` and `mapping.load`.
     """
     network = HAT(**infer(state, source))
     channels = mapping.shape_of(state, "conv_first.weight", source, 4)[1]
     x = mapping.image(network.window, network.window, channels)
-    try:
-        return network, mapping.load(state, network, NAMES, x, source=source)
-    except ValueError as error:
-        raise UserError(f"{source}: cannot be built ({error})") from error
+    return network, mapping.load(state, network, NAMES, x, source=source)

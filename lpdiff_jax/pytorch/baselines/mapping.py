@@ -4,6 +4,7 @@ A system's module says three things: how its files are recognised, which network
 shapes describe, and what each of the network's variables is called there (`Names`).
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from lpdiff_jax.pytorch.names import CONV2D, DENSE, POINTWISE, SAME, Layout
 StateDict = Mapping[str, np.ndarray]
 Variables = dict[str, Any]
 Path = tuple[str, ...]  # e.g. ('params', 'conv1', 'kernel')
+_MAX_SIDE = 255  # of a table of offsets: windows of 128, far more than any published
 _LISTED = 12  # entries named in a message before it says how many more there are
 
 LEAVES = {
@@ -78,7 +80,10 @@ def load(
     Raises:
       UserError: entries are missing, extra, of the wrong shape or no numbers: it lists which.
     """
-    expected = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+    try:
+        expected = jax.eval_shape(network.init, jax.random.key(0), *inputs)
+    except (ValueError, ArithmeticError, TypeError) as error:
+        raise UserError(f"{source}: no network has the shapes of its entries ({error})") from error
     entries = {
         names.torch_name(path): (path, value.shape)
         for path, value in flax.traverse_util.flatten_dict(expected).items()
@@ -156,6 +161,18 @@ def shape_of(state: StateDict, name: str, source: str, ndim: int) -> tuple[int, 
     if state[name].ndim != ndim or 0 in state[name].shape:
         raise UserError(f"{source}: {name} has the shape {state[name].shape}, not {ndim} axes")
     return state[name].shape
+
+
+def side_of(rows: int, source: str) -> int:
+    """The side of the square of offsets that a table of relative positions has rows for.
+
+    Raises:
+      UserError: no square of an odd or even side has so many, or none that windows have.
+    """
+    side = math.isqrt(rows)
+    if side * side != rows or side > _MAX_SIDE:
+        raise UserError(f"{source}: a table of relative positions has {rows} rows: no window's")
+    return side
 
 
 def image(height: int, width: int, channels: int = 3) -> jax.ShapeDtypeStruct:

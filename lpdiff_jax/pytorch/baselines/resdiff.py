@@ -58,11 +58,6 @@ def _module(module: str, levels: int, blocks: int) -> str:
     raise KeyError(module)
 
 
-def recognise(state: mapping.StateDict) -> bool:
-    """Whether the state dict has ResDiff's frequency splitter, or its CNN alone."""
-    return any(name.startswith(("denoise_fn.fd_spliter.", "cnn.conv")) for name in state)
-
-
 def infer_cnn(state: mapping.StateDict, source: str) -> dict[str, Any]:
     """The arguments of `SimpleCNN` that a state dict describes; its scale from the last layer.
 

@@ -147,8 +147,8 @@ def _windows(state: mapping.StateDict, source: str, blocks: int, levels: int) ->
     place = r"(?:input_blocks\.(\d+)\.1|middle_block\.1)\.blocks\.\d+\."
     sides, nominal = [], 0
     for name, array in state.items():
-        if re.fullmatch(place + r"attn\.relative_position_bias_table", name):
-            sides.append((round(array.shape[0] ** 0.5) + 1) // 2)
+        if re.fullmatch(place + r"attn\.relative_position_bias_table", name) and array.ndim:
+            sides.append((mapping.side_of(len(array), source) + 1) // 2)
         if (match := re.fullmatch(place + "attn_mask", name)) and array.ndim == 3:
             level = (int(match[1]) - 1) // (blocks + 1) if match[1] else levels - 1
             windows = round((array.shape[0] * array.shape[1]) ** 0.5)
@@ -243,6 +243,8 @@ def infer_autoencoder(state: mapping.StateDict, source: str) -> dict[str, Any]:
         mapping.shape_of(state, f"encoder.down.{level}.block.0.conv1.weight", source, 4)[0]
         for level in levels
     ]
+    if not widths or any(width % features for width in widths):
+        raise UserError(f"{source}: widths {widths} are not multiples of the first, {features}")
     codes, channels = mapping.shape_of(state, "quantize.embedding.weight", source, 2)
     return {
         "features": features,
