@@ -123,6 +123,9 @@ def _check(
         "not of floating point": [
             name for name in there if not jnp.issubdtype(state[name].dtype, jnp.floating)
         ],
+        "with values that are no numbers (NaN or infinite)": [
+            name for name in there if not np.isfinite(state[name].astype(np.float32)).all()
+        ],
     }
     found = [f"  {kind}: {listing(names)}" for kind, names in problems.items() if names]
     if found:

@@ -6,18 +6,15 @@ first: ResShift its autoencoder, ResDiff its CNN.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.pytorch.archive import read_torch_file
 from lpdiff_jax.pytorch.baselines import hat, mapping, real_esrgan, resdiff, resshift, srcnn
+from lpdiff_jax.pytorch.checkpoint import plain_state_dict
 from lpdiff_jax.storage.model_directory import StoredModel
 
-# Where the programs keep the state dict: the averaged weights come first.
-_WRAPPERS = ("params_ema", "params", "state_dict", "model")
 _LINEAR_BETAS = (1e-6, 1e-2, 1000)
 # Least noise of a published chain by its steps.
 _CHAIN_STARTS = {15: 0.04, 4: 0.2}
@@ -44,37 +41,27 @@ class Part(NamedTuple):
     source: str
 
 
-def state_dict_of(content: Any) -> dict[str, np.ndarray]:
-    """The state dict in a file's content, without the prefixes of parallel training; else {}."""
-    for name in _WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(name), dict):
-            content = content[name]
-            break
-    if not isinstance(content, dict) or not content:
-        return {}
-    if not all(isinstance(k, str) and isinstance(v, np.ndarray) for k, v in content.items()):
-        return {}
-    return {name.removeprefix("module."): array for name, array in content.items()}
-
-
 def recognise(content: Any) -> bool:
     """Whether a file's content is of one of the compared systems."""
-    state = state_dict_of(content)
-    return any(known(state) for known, _ in _SYSTEMS) or any(known(state) for known, _ in _PARTS)
+    try:
+        state = plain_state_dict(content, "")
+    except UserError:
+        return False
+    return any(known(state) for known, _ in (*_SYSTEMS, *_PARTS))
 
 
-def read(paths: Sequence[str | Path], asked: Asked | None = None) -> StoredModel:
-    """Reads a model from the file that holds it, or from the two files that do.
+def from_contents(contents: Sequence[tuple[Any, str]], asked: Asked | None = None) -> StoredModel:
+    """A model from what one file holds, or two; each with its name for messages.
 
     Raises:
-      UserError: a file cannot be read, is of none of the systems, or lacks entries: it lists which.
+      UserError: a file is of none of the systems, or lacks entries: it lists which.
     """
-    parts = [Part(state_dict_of(read_torch_file(path)), str(path)) for path in paths]
+    parts = [Part(plain_state_dict(content, source), source) for content, source in contents]
     return from_state_dicts(parts, asked)
 
 
 def from_state_dicts(parts: Sequence[Part], asked: Asked | None = None) -> StoredModel:
-    """As `read`, from state dicts."""
+    """As `from_contents`, from state dicts."""
     asked = asked or Asked()
     for part in parts:
         for known, convert in _SYSTEMS:
