@@ -5,8 +5,8 @@ the plate x_0 towards the low-resolution picture y by a share eta_t, and adds no
 
   x_t = x_0 + eta_t (y - x_0) + kappa sqrt(eta_t) noise
 
-A step back is linear in x_t, x_0 and noise, so the chain is a table for `samplers.sample`; y enters
-at its start alone.
+A step back is linear in x_t, x_0 and noise, so the chain is one more rule for `samplers.sample`;
+y enters at its start alone.
 """
 
 import dataclasses
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lpdiff_jax.diffusion.samplers import Steps
 from lpdiff_jax.errors import check_choice
 
 SPACES = ("pixel", "latent")
@@ -74,28 +75,27 @@ class ShiftSchedule:
             )
         return (np.arange(steps) * self.steps / steps).astype(int)
 
-    def table(self, kept: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    def steps_back(self, kept: np.ndarray | None = None) -> Steps:
         """What each step of the chain multiplies with.
 
         Args:
           kept: the steps taken, as `respaced` gives them; all of them by default.
 
         Returns:
-          float64 [steps] each: `levels`, the step's number as it was trained, which the network is
-          told; `x`, `x_0`, `x_0_before` (zero), `noise`. Index 0 is the step taken last, which adds
-          no noise and leaves x_0.
+          The chain as a stepping rule. Its levels are the steps' numbers as they were trained,
+          which the network is told; the step taken last adds no noise and leaves x_0.
         """
         kept = np.arange(self.steps) if kept is None else kept
         posterior = Posterior.of(self.shift[kept], self.kappa)
         noise = np.exp(posterior.log_variance / 2)
         noise[0] = 0
-        return {
-            "levels": kept.astype(np.float64),
-            "x": posterior.of_x,
-            "x_0": posterior.of_x_0,
-            "x_0_before": np.zeros(len(kept)),
-            "noise": noise,
-        }
+        return Steps(
+            levels=kept.astype(np.float64),
+            x=posterior.of_x,
+            x_0=posterior.of_x_0,
+            x_0_before=np.zeros(len(kept)),
+            noise=noise,
+        )
 
     def input_scale(self, space: str = "pixel") -> np.ndarray:
         """What x_t is divided by before the network sees it.

@@ -44,7 +44,7 @@ def test_files_as_their_users_have_them():
 
     stored = read_checkpoint(GOLDEN / "generator_x4.pth")
     assert stored.config["method"] == "real_esrgan"
-    generator = stored.config["model"]["generator"]
+    generator = stored.config["model"]["network"]
     assert (generator["features"], generator["blocks"], generator["growth"]) == (16, 1, 8)
     assert generator["scale"] == 4
     json.dumps(stored.config)

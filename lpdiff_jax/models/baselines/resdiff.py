@@ -23,7 +23,6 @@ SPLITTERS = ("per_image", "released")
 GUIDED_LEVELS = 4  # of the wavelet transform
 # Queries of guided attention that see all keys at once; more would need too much memory.
 _QUERY_CHUNK = 2048
-_ORTHOGONAL = nn.initializers.orthogonal()
 
 
 class SimpleCNN(nn.Module):

@@ -5,6 +5,7 @@ their shapes. Two systems keep a second network in a file of its own, which is g
 first: ResShift its autoencoder, ResDiff its CNN.
 """
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -100,9 +101,9 @@ def _section(asked: Asked, channels: int) -> dict[str, Any]:
     }
 
 
-def _wrapped(variables: mapping.Variables, name: str = "network") -> mapping.Variables:
+def _wrapped(variables: mapping.Variables) -> mapping.Variables:
     """Variables of a module that is a part of another."""
-    return {kind: {name: tree} for kind, tree in variables.items()}
+    return {kind: {"network": tree} for kind, tree in variables.items()}
 
 
 def _srcnn(part: Part, others: Sequence[Part], asked: Asked) -> StoredModel:
@@ -125,9 +126,9 @@ def _real_esrgan(part: Part, others: Sequence[Part], asked: Asked) -> StoredMode
     others = [other for other in others if not real_esrgan.recognise_discriminator(other.state)]
     _alone(others, "Real-ESRGAN's generator")
     _, variables = real_esrgan.load(*part)
-    model = _section(asked, 3) | {"generator": real_esrgan.infer(*part)}
-    config = {"method": "real_esrgan", "model": model}
-    return StoredModel(config, {"generator": _wrapped(variables)}, {})
+    fields = {"name": "rrdb"} | real_esrgan.infer(*part)
+    stored = _regression(part, fields, _wrapped(variables), 3, asked)
+    return dataclasses.replace(stored, config=stored.config | {"method": "real_esrgan"})
 
 
 def _resdiff(part: Part, others: Sequence[Part], asked: Asked) -> StoredModel:

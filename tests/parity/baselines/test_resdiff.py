@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.diffusion.objective import Objective, diffuse
-from lpdiff_jax.diffusion.samplers import sample
+from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.diffusion.schedule import make_schedule
 from lpdiff_jax.methods.resdiff import losses
 from lpdiff_jax.models.baselines.blocks import enlarge_bicubic
@@ -206,7 +206,8 @@ def test_sampling(loaded, image, numbers, check, compiled):
 
     start = image("in.noise20", (1, 3, 32, 32))
     with jax.disable_jit():
-        x_0 = sample(denoise, start, lambda i: noises[i], schedule, "ddpm")
+        steps = Sampler("ddpm", steps=20).steps_of(schedule)
+        x_0 = sample(denoise, start, lambda i: noises[i], steps)
     check(seen[1], numbers["sample_after_t19"], 1e-4)
     check(seen[10], numbers["sample_after_t10"], 1e-4)
     check(x_0 + p, numbers["sample_out"], 1e-4)

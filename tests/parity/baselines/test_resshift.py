@@ -7,6 +7,7 @@ import pytest
 
 from lpdiff_jax.diffusion import residual_shift
 from lpdiff_jax.diffusion.residual_shift import Posterior, ShiftSchedule
+from lpdiff_jax.diffusion.samplers import sample
 from lpdiff_jax.models.baselines.swin_unet import (
     ScaledBlock,
     SwinBlock,
@@ -84,9 +85,9 @@ def test_respacing(diffusion):
     np.testing.assert_array_equal(kept, diffusion["steps15_respaced5_timestep_map"])
     shift = SCHEDULES[15].sqrt_shift[kept]
     np.testing.assert_allclose(shift, diffusion["steps15_respaced5_sqrt_etas"], rtol=1e-10)
-    table = SCHEDULES[15].table(kept)
-    np.testing.assert_array_equal(table["levels"], kept)
-    assert (table["x"][0], table["x_0"][0], table["noise"][0]) == (0, 1, 0)
+    table = SCHEDULES[15].steps_back(kept)
+    np.testing.assert_array_equal(table.levels, kept)
+    assert (table.x[0], table.x_0[0], table.noise[0]) == (0, 1, 0)
 
 
 def test_the_first_version_begins_lower():
@@ -114,8 +115,8 @@ def test_forward_and_backward_steps(steps, diffusion, image, check):
     posterior = Posterior.of(schedule.shift, kappa)
     np.testing.assert_allclose(posterior.variance[t], numbers["variance_at_t"], rtol=1e-6)
     np.testing.assert_allclose(posterior.log_variance[t], numbers["log_variance_at_t"], rtol=1e-6)
-    table = schedule.table()
-    mean = of_sample(table["x"]) * x_t + of_sample(table["x_0"]) * x_0
+    table = schedule.steps_back()
+    mean = of_sample(table.x) * x_t + of_sample(table.x_0) * x_0
     check(mean, numbers["posterior_mean"])
     start = residual_shift.shift_towards(y, y, noise, schedule.shift[-1:].astype("f4"), kappa)
     check(start, numbers["prior_sample"])
@@ -124,8 +125,8 @@ def test_forward_and_backward_steps(steps, diffusion, image, check):
     for theirs, prediction in kinds.items():
         plate = residual_shift.plate_of(output, prediction, x_t, y, shift, kappa)
         plate = jnp.clip(plate, -1, 1)
-        x = of_sample(table["x"]) * x_t + of_sample(table["x_0"]) * plate
-        check(x + of_sample(table["noise"]) * noise, numbers[f"p_sample_{theirs}"], 1e-4)
+        x = of_sample(table.x) * x_t + of_sample(table.x_0) * plate
+        check(x + of_sample(table.noise) * noise, numbers[f"p_sample_{theirs}"], 1e-4)
         if prediction == "plate":
             check(plate, numbers["p_sample_xstart_pred"])
 
@@ -236,16 +237,9 @@ def test_sampling(steps, window4, image, numbers, check, predict):
         y, y, noise, schedule.shift[-1:].astype("f4"), schedule.kappa
     )
     with jax.disable_jit():
-        out = run_chain(denoise, start, lambda i: noises[i], schedule.table())
+        out = sample(denoise, start, lambda i: noises[i], schedule.steps_back())
     check(seen[1], numbers[f"sample{steps}_first"], 1e-4)
     check(jnp.clip(out, -1, 1), numbers[f"sample{steps}_out"], 1e-4)
-
-
-def run_chain(denoise, x, noise_fn, table):
-    for t in reversed(range(len(table["levels"]))):
-        x_0 = denoise(x, jnp.full(len(x), table["levels"][t]))
-        x = table["x"][t] * x + table["x_0"][t] * x_0 + table["noise"][t] * noise_fn(t)
-    return x
 
 
 # --- autoencoder -----------------------------------------------------------------------------
