@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fetches what is missing and prints where each file is."""
-    from lpdiff_jax.evaluation.metrics import weights
+    from lpdiff_jax.storage import weights
 
     for file in weights.GROUPS[args.which]:
         path = weights.fetch(file, args.weights_dir)
