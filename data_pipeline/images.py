@@ -4,7 +4,6 @@ Needs numpy, OpenCV and Pillow alone, so that restoring does not pull in the tra
 """
 
 import io
-import os
 import re
 from pathlib import Path
 
@@ -13,12 +12,12 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from data_pipeline.errors import DataError
+from data_pipeline.files import read_bytes
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 # What a decoder may be asked to unpack: a plate crop has thousands of pixels, a photograph 50
 # million; more is a mistake or an attack, and would fill the memory.
 MAX_PIXELS = 100_000_000
-MAX_BYTES = 500_000_000
 
 _FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -59,17 +58,6 @@ def encode_ppm(image: np.ndarray) -> bytes:
 def read_image(path: str | Path) -> np.ndarray:
     """Reads one image file as uint8 RGB [H, W, 3]; see `decode_image`."""
     return decode_image(read_bytes(path), str(path))
-
-
-def read_bytes(path: str | Path) -> bytes:
-    """Reads a file; raises DataError when that cannot be done."""
-    try:
-        size = os.stat(path).st_size
-        if size > MAX_BYTES:
-            raise DataError(f"{path}: {size:,} bytes are more than the {MAX_BYTES:,} that are read")
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def resize(image: np.ndarray, size: tuple[int, int], out: np.ndarray | None = None) -> np.ndarray:

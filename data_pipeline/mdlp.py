@@ -7,21 +7,29 @@
 Layout: LP-Diff (Gong et al., CVPR 2025), its released program's `train` and `val` folders.
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from data_pipeline.errors import DataError
-from data_pipeline.images import read_bytes
-from data_pipeline.tree import Group, Problem, image_files, list_names, natural_key
+from data_pipeline.files import read_json
+from data_pipeline.labels import NotAPlate, plate_text
+from data_pipeline.tree import Group, Problem, image_files, is_litter, list_names, natural_key
 
 LABELS_FILE = "labels.json"
+LEFT_OUT_FILE = "labels_left_out.json"
+# Where people put labels that nothing reads.
+_OTHER_LABELS = tuple(f"labels.{kind}" for kind in ("csv", "txt", "tsv", "xlsx", "xml", "yaml"))
 
 
 def find_splits(root: Path) -> list[str]:
     """Names of the splits under `root`: the folders, not hidden, that hold an `inputs` folder."""
-    return sorted(path.parent.name for path in root.glob("[!.]*/inputs") if path.is_dir())
+    try:
+        names = os.listdir(root)
+    except OSError:
+        return []
+    return sorted(n for n in names if not is_litter(n) and os.path.isdir(root / n / "inputs"))
 
 
 def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
@@ -32,7 +40,8 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
       split: `train`, `val` or another folder of the root.
 
     Returns:
-      The groups whose folders are in order, and what is wrong with the others.
+      The groups whose folders are in order; and what is wrong with the others, and with labels. A
+      group whose label cannot be a plate's text has none.
 
     Raises:
       DataError: when the split is not there, or labels.json cannot be read.
@@ -42,6 +51,7 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
         have = ", ".join(find_splits(root)) or "none"
         raise DataError(f"{inputs}: no such folder; splits found under {root}: {have}")
     labels = read_labels(root)
+    texts, faults_of_labels = _texts(labels)
     groups: list[Group] = []
     problems: list[Problem] = []
     for name in list_names(inputs):
@@ -53,23 +63,41 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
             faults += more
         problems += faults
         if not faults:
-            groups.append(Group(name, frames, target, labels.get(key, labels.get(name))))
-    problems += _unpaired(split, inputs, ground_truth) + _stray_labels(root, split, labels)
-    return groups, problems
+            groups.append(Group(name, frames, target, texts.get(key, texts.get(name))))
+    problems += _unpaired(split, inputs, ground_truth) + _unread_labels(root)
+    return groups, problems + _stray_labels(root, split, labels, faults_of_labels)
 
 
-def read_labels(root: Path) -> dict[str, str]:
-    """Reads `labels.json`; empty where there is none."""
+def side_files(root: Path) -> list[Path]:
+    """The labels, and what `lpdiff label` lists beside them."""
+    return [root / LABELS_FILE, root / LEFT_OUT_FILE]
+
+
+def read_labels(root: Path) -> dict[str, Any]:
+    """What `labels.json` says, as it stands there; empty where there is none.
+
+    Raises:
+      DataError: it cannot be read, or is no object of group name -> plate text.
+    """
     path = root / LABELS_FILE
-    if not path.exists():
+    if not os.path.lexists(path):
         return {}
-    try:
-        labels = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}") from error
-    if not isinstance(labels, dict) or not all(isinstance(v, str) for v in labels.values()):
+    labels = read_json(path)
+    if not isinstance(labels, dict):
         raise DataError(f"{path}: must be an object of group name -> plate text")
     return labels
+
+
+def _texts(labels: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """The plate texts of labels, and what is wrong with those that are none, by their names."""
+    texts: dict[str, str] = {}
+    faults: dict[str, str] = {}
+    for name, label in labels.items():
+        try:
+            texts[name] = plate_text(label)
+        except NotAPlate as error:
+            faults[name] = str(error)
+    return texts, faults
 
 
 def _find_frames(key: str, folder: Path) -> tuple[tuple[Path, ...], list[Problem]]:
@@ -98,8 +126,20 @@ def _unpaired(split: str, inputs: Path, ground_truth: Path) -> list[Problem]:
     ]
 
 
-def _stray_labels(root: Path, split: str, labels: Mapping[str, str]) -> list[Problem]:
-    """Labels that belong to no group, or to groups of several splits.
+def _unread_labels(root: Path) -> list[Problem]:
+    """Files that look like labels where there is no labels.json."""
+    if os.path.lexists(root / LABELS_FILE):
+        return []
+    reason = f'not read: labels are read from {LABELS_FILE} alone, {{"<group>": "<text>", ...}}'
+    return [
+        Problem("", root / name, reason) for name in _OTHER_LABELS if os.path.lexists(root / name)
+    ]
+
+
+def _stray_labels(
+    root: Path, split: str, labels: Mapping[str, Any], faults: Mapping[str, str]
+) -> list[Problem]:
+    """Labels that are no plate's text, belong to no group, or to groups of several splits.
 
     A label without a split is looked at along with the first split, so that it is listed once.
     """
@@ -116,4 +156,6 @@ def _stray_labels(root: Path, split: str, labels: Mapping[str, str]) -> list[Pro
         elif len(places) > 1:
             reason = f"{label!r} is a group of {' and '.join(places)}: label it as '<split>/{name}'"
             problems.append(Problem("", path, reason))
+        if label in faults:
+            problems.append(Problem("", path, f"{label!r}: {faults[label]}"))
     return problems

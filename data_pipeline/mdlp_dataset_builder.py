@@ -21,7 +21,9 @@ from etils import epath
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
+from data_pipeline.labels import text_or_none
 from data_pipeline.mdlp import find_groups, find_splits
+from data_pipeline.tree import is_file_name, printable
 
 
 class Encoded(tfds.decode.SkipDecoding):
@@ -155,4 +157,6 @@ class TfdsSource:
     def __getitem__(self, index: int) -> Example:
         record = self._records[index]
         name, text = record["name"].decode(), record["text"].decode()
-        return Example(name, tuple(record["frames"]), record["target"], text or None)
+        if not is_file_name(name):  # results are written under it
+            raise DataError(f"{printable(name[:100])!r} is no name of a group")
+        return Example(name, tuple(record["frames"]), record["target"], text_or_none(text))

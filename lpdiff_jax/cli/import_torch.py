@@ -2,6 +2,7 @@
 
 import argparse
 
+from lpdiff_jax.cli import arguments
 from lpdiff_jax.errors import UserError
 
 HELP = "convert a PyTorch checkpoint (..._gen.pth) into a model directory"
@@ -10,10 +11,16 @@ HELP = "convert a PyTorch checkpoint (..._gen.pth) into a model directory"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument(
-        "checkpoint", metavar="X_gen.pth", help="the published program's file, ending in _gen.pth"
+        "checkpoint",
+        type=arguments.path,
+        metavar="X_gen.pth",
+        help="the published program's file, ending in _gen.pth",
     )
     parser.add_argument(
-        "output", metavar="OUT", help="folder to write; must not exist yet, or be empty"
+        "output",
+        type=arguments.path,
+        metavar="OUT",
+        help="folder to write; must not exist yet, or be empty",
     )
     parser.add_argument(
         "--norm-groups",

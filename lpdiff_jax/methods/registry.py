@@ -27,7 +27,7 @@ def build(config: Mapping[str, Any]) -> Method:
       UserError: there is no such method, or its section does not fit.
     """
     name = config.get("method") or DEFAULT
-    if name not in METHODS:
+    if name not in list(METHODS):
         raise UserError(f"method is {name!r}; allowed: {', '.join(METHODS)}")
     with explained_section("model"):
         section = config["model"]

@@ -84,6 +84,7 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
     method = registry.build(config)
     _check(config)
     stages = method.stages(config, method.networks)  # mistakes are told before anything is written
+    _check_networks(method)
     with contextlib.ExitStack() as stack:
         with processes.together():
             if processes.is_main():
@@ -106,6 +107,18 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
         for stage in _unfinished(stages, workdir):
             variables = variables | train_stage(run, stage, variables)
         return variables
+
+
+def _check_networks(method: Method) -> None:
+    """Raises UserError when the networks cannot be built: an image size may not divide."""
+    init = functools.partial(method.init, networks=method.networks)
+    try:
+        jax.eval_shape(init, jax.random.key(0))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a layer says of a shape
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise UserError(f"config.model describes no network: {why}") from error
 
 
 def initial_networks(source: str, method: Method) -> Variables:

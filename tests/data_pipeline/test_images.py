@@ -6,6 +6,7 @@ from PIL import Image
 
 from data_pipeline import images
 from data_pipeline.errors import DataError
+from data_pipeline.files import MAX_BYTES
 
 
 def picture(height=12, width=20):
@@ -121,7 +122,7 @@ def test_a_png_that_claims_to_be_huge_is_not_unpacked(monkeypatch):
 def test_a_huge_file_is_not_read(tmp_path):
     path = tmp_path / "huge.jpg"
     with path.open("wb") as file:
-        file.truncate(images.MAX_BYTES + 1)  # sparse: takes no room
+        file.truncate(MAX_BYTES + 1)  # sparse: takes no room
     with pytest.raises(DataError, match="bytes are more than"):
         images.read_image(path)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.labels import normalise
 from lpdiff_jax.evaluation import rows
 from lpdiff_jax.evaluation.metrics import distribution
 from lpdiff_jax.evaluation.partial_results import Record, RowFeatures
@@ -104,7 +105,7 @@ def _columns(records: Sequence[Record], row: str) -> dict[str, np.ndarray]:
 def _values(scores: Mapping[str, Any], text: str) -> dict[str, float]:
     values = {key: value for key, value in scores.items() if isinstance(value, float)}
     if "reading" in scores and text:
-        values |= score_reading(scores["reading"], text)
+        values |= score_reading(normalise(scores["reading"]), text)
     return values
 
 
