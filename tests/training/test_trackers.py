@@ -1,0 +1,150 @@
+"""Trackers against modules that record what they are told, and against the real ones if there."""
+
+import importlib.util
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from lpdiff_jax.errors import UserError
+from lpdiff_jax.training.trackers import TRACKERS, Tee, make_tracker
+from lpdiff_jax.training.writer import EventWriter, closing, make_writer
+
+PICTURE = np.zeros((1, 4, 8, 3), np.uint8)
+
+
+class Recorder:
+    """A run that keeps every call: (method, arguments, keywords)."""
+
+    def __init__(self, *args, **keywords):
+        self.calls, self.summary, self.hash = [("init", args, keywords)], {}, "abc"
+        self.items = {}
+
+    def __setitem__(self, key, value):
+        self.items[key] = value
+
+    def __getattr__(self, name):
+        return lambda *args, **keywords: self.calls.append((name, args, keywords))
+
+    def named(self, name):
+        return [(args, keywords) for called, args, keywords in self.calls if called == name]
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """Runs that the false `wandb` and `aim` began."""
+    begun = []
+
+    def begin(*args, **keywords):
+        begun.append(Recorder(*args, **keywords))
+        return begun[-1]
+
+    wandb = types.SimpleNamespace(init=begin, Image=lambda x: ("image", x.shape))
+    aim = types.SimpleNamespace(Run=begin, Image=lambda x: ("image", x.shape), Text=str)
+    monkeypatch.setitem(sys.modules, "wandb", wandb)
+    monkeypatch.setitem(sys.modules, "aim", aim)
+    return begun
+
+
+def write_two_stages(writer):
+    writer.write_texts(0, {"psi/parameters": "a table"})
+    writer.write_scalars(10, {"psi/loss": 0.5, "psi/rate": 1e-3})
+    writer.write_images(10, {"psi/plates": PICTURE})
+    writer.write_scalars(5, {"diffusion/loss": np.float32(0.25)})
+    writer.flush()
+    writer.close()
+
+
+def test_wandb_gets_an_axis_for_each_stage(runs, tmp_path):
+    directory = tmp_path / "my-run" / "logs"
+    write_two_stages(make_tracker("wandb", directory, {"seed": 0}))
+    (run,) = runs
+    begun = run.named("init")[0][1]
+    assert begun["name"] == "my-run" and begun["config"] == {"seed": 0}
+    axes = [(args[0], keywords["step_metric"]) for args, keywords in run.named("define_metric")]
+    assert axes == [("psi/*", "psi/step"), ("diffusion/*", "diffusion/step")]
+    logged = [args[0] for args, _ in run.named("log")]
+    assert logged == [
+        {"psi/loss": 0.5, "psi/rate": 1e-3, "psi/step": 10},
+        {"psi/plates": [("image", (4, 8, 3))], "psi/step": 10},
+        {"diffusion/loss": 0.25, "diffusion/step": 5},
+    ]
+    assert len(run.named("finish")) == 1 and run.summary == {"psi/parameters": "a table"}
+
+
+def test_aim_gets_the_stage_as_context(runs, tmp_path):
+    write_two_stages(make_tracker("aim", tmp_path / "my-run" / "logs", {"seed": 0}))
+    (run,) = runs
+    tracked = [(args[0], keywords) for args, keywords in run.named("track")]
+    assert (0.25, {"name": "loss", "step": 5, "context": {"stage": "diffusion"}}) in tracked
+    assert [value for value, _ in tracked if isinstance(value, list)] == [[("image", (4, 8, 3))]]
+    assert run.items == {"config": {"seed": 0}} and run.name == "my-run"
+    assert len(run.named("close")) == 1
+
+
+@pytest.mark.parametrize("name", TRACKERS)
+def test_a_training_that_goes_on_continues_its_run(runs, tmp_path, name):
+    for _ in range(2):
+        make_tracker(name, tmp_path / "logs", {}).close()
+    first, second = (run.named("init")[0] for run in runs)
+    if name == "wandb":
+        assert first[1]["id"] == second[1]["id"] and second[1]["resume"] == "allow"
+    else:
+        assert (first[0], second[0]) == ((None,), ("abc",))
+
+
+def test_a_tracker_stands_beside_tensorboard(runs, tmp_path):
+    with closing(make_writer(tmp_path / "logs", "wandb", {"seed": 0})) as writer:
+        assert isinstance(writer, Tee)
+        writer.write_scalars(1, {"psi/loss": 2.0})
+    assert runs[0].named("log") == [(({"psi/loss": 2.0, "psi/step": 1},), {})]
+    events = [path for path in (tmp_path / "logs").iterdir() if ".tfevents." in path.name]
+    assert b"psi/loss" in events[0].read_bytes()
+
+
+def test_all_are_closed_though_one_fails(runs, tmp_path):
+    class Failing(EventWriter):
+        def close(self):
+            super().close()
+            raise UserError("the disk is full")
+
+    tracker = make_tracker("wandb", tmp_path / "logs", {})
+    with pytest.raises(UserError, match="the disk is full"):
+        Tee((tracker, Failing(tmp_path / "logs"))).close()
+    assert len(runs[0].named("finish")) == 1
+
+
+def test_mistakes_are_told(tmp_path, monkeypatch):
+    with pytest.raises(UserError, match=r"config\.tracker is 'mlflow'; choose of '' \(none\)"):
+        make_writer(tmp_path, "mlflow")
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(UserError, match=r"not installed: pip install 'lpdiff-jax\[wandb\]'"):
+        make_writer(tmp_path, "wandb")
+
+    def refuse(**_):
+        raise OSError("api_key not configured")
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=refuse))
+    with pytest.raises(UserError, match="wandb does not start: api_key not configured"):
+        make_writer(tmp_path, "wandb")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TRACKERS)
+@pytest.mark.filterwarnings("default")
+def test_the_real_one_takes_it_offline(name, tmp_path, monkeypatch):
+    if importlib.util.find_spec(name) is None:
+        pytest.skip(f"{name} is not installed")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("AIM_REPO", str(tmp_path))
+    for _ in range(2):
+        write_two_stages(make_tracker(name, tmp_path / "run/logs", {"model": {"size": (1, 2)}}))
+    if name == "wandb":
+        assert list((tmp_path / "run/logs/wandb").glob("offline-run-*/*.wandb"))
+    else:
+        import aim
+
+        (run,) = aim.Repo(str(tmp_path)).iter_runs()
+        (curve,) = [m for m in run.metrics() if m.context["stage"] == "diffusion"]
+        assert curve.name == "loss" and curve.values.values_list() == [0.25, 0.25]
