@@ -51,7 +51,7 @@ def get_config() -> ConfigDict:
     # What a device can do at most, in TFLOP/s, for the MFU (0: it is not reported). An H100 does
     # 989 in bfloat16, a TPU v5e 197, a v5p 459.
     config.peak_tflops = 0.0
-    # Where curves go beside TensorBoard: 'wandb', 'aim', or '' (nowhere else).
+    # Where curves go beside TensorBoard: 'wandb' (Weights & Biases), or '' (nowhere else).
     config.tracker = ""
     # A profile of so many steps of each stage, from the first one on (0 steps: none).
     config.profile = ConfigDict({"first": 10, "steps": 0})

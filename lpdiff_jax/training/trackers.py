@@ -1,7 +1,7 @@
-"""Writers to services that keep many runs side by side: Weights & Biases, and Aim.
+"""Writers to services that keep many runs side by side: Weights & Biases.
 
-Each has the methods of `writer.Writer` and stands beside TensorBoard, never in its place. A run of
-either belongs to a work directory: a training that goes on continues it.
+They have the methods of `writer.Writer` and stand beside TensorBoard, never in its place. A run
+belongs to a work directory: a training that goes on continues it.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ class WandbWriter:
     def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
         self._wandb = _import("wandb")
         self._run = self._wandb.init(
-            project=PROJECT,
+            project=os.environ.get("WANDB_PROJECT", PROJECT),
             dir=str(directory),
             name=directory.resolve().parent.name,
             id=_identity(directory / "wandb-run"),
@@ -104,53 +104,9 @@ class WandbWriter:
         self._run.finish()
 
 
-class AimWriter:
-    """Aim, into the repository of AIM_REPO, else into `.aim` of the work directory's parent."""
-
-    def __init__(self, directory: Path, config: Mapping[str, Any]) -> None:
-        self._aim = _import("aim")
-        repository = os.environ.get("AIM_REPO") or str(directory.resolve().parent.parent)
-        known = directory / "aim-run"
-        run_hash = known.read_text().strip() if known.exists() else None
-        self._run = self._aim.Run(
-            run_hash, repo=repository, experiment=PROJECT, capture_terminal_logs=False
-        )
-        known.parent.mkdir(parents=True, exist_ok=True)
-        known.write_text(self._run.hash)
-        self._run.name = directory.resolve().parent.name
-        self._run["config"] = dict(config)
-
-    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Numbers by name."""
-        for name, value in scalars.items():
-            self._track(step, name, float(value))
-
-    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """uint8 images [N, H, W, 3] by name."""
-        for name, pictures in images.items():
-            self._track(step, name, [self._aim.Image(picture) for picture in np.asarray(pictures)])
-
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        """Markdown by name."""
-        for name, text in texts.items():
-            self._track(step, name, self._aim.Text(text))
-
-    def _track(self, step: int, name: str, value: Any) -> None:
-        stage, _, metric = name.partition("/")
-        self._run.track(value, name=metric, step=step, context={"stage": stage})
-
-    def flush(self) -> None:
-        """Nothing: Aim writes by itself."""
-
-    def close(self) -> None:
-        """Ends the run."""
-        self._run.close()
-
-
-# `config.tracker` -> writer; each is also an extra of this package.
+# `config.tracker` -> writer; the name is also an extra of this package.
 TRACKERS: dict[str, Callable[[Path, Mapping[str, Any]], "Writer"]] = {
     "wandb": WandbWriter,
-    "aim": AimWriter,
 }
 
 
@@ -172,7 +128,7 @@ def make_tracker(name: str, directory: Path, config: Mapping[str, Any]) -> "Writ
         return TRACKERS[name](directory, config)
     except UserError:
         raise
-    except Exception as error:  # each has its own kinds: no login, no network, a locked repository
+    except Exception as error:  # of W&B, of the network: no login, no room
         raise UserError(f"config.tracker: {name} does not start: {error}") from error
 
 
