@@ -34,9 +34,10 @@ def get_config() -> ConfigDict:
     # Whether training groups are augmented, and how much: data_pipeline/augment.py explains each.
     config.data.augmented = True
     config.data.augment = ConfigDict(dataclasses.asdict(AugmentConfig()))
-    # Groups of the synthetic set (train, val), its seed and its camera.
+    # Groups of the synthetic set (train, val), its seed, its camera, and its plates' styles (none
+    # named: the mix of Chinese traffic).
     config.data.synthetic = ConfigDict(
-        {"groups": 20_000, "val_groups": 500, "seed": 0, "preset": "real-like"}
+        {"groups": 20_000, "val_groups": 500, "seed": 0, "preset": "real-like", "styles": ()}
     )
 
     # Steps between lines of progress, checkpoints, and validations.

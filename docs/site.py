@@ -101,9 +101,8 @@ def all_tables(files: Files) -> str:
         text = turned(file.content_string, source_of(name), name)
         for i, (heading, table) in enumerate(tables_of(text)):
             if not i:
-                parts.append(
-                    f"## {title_of(text)}\n\nFrom [{name.removesuffix('.md')}]({name}), which says how."
-                )
+                where = f"[{name.removesuffix('.md')}]({name})"
+                parts.append(f"## {title_of(text)}\n\nFrom {where}, which says how.")
             parts.append(f"**{heading}**\n\n{table}" if heading else table)
     return "\n\n".join(parts)
 
