@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from data_pipeline.croissant import write_croissant
 from data_pipeline.errors import DataError
 from data_pipeline.files import explained, read_json, write_json
 from data_pipeline.images import read_image
@@ -153,6 +154,7 @@ def write_shards(
             for split, groups in splits.items()
             if groups
         }
+        write_croissant(part, out.name, index)
         write_index(part, index, plan)
         _check_vacant(out)
         os.replace(part, out)

@@ -28,6 +28,8 @@ from data_pipeline.schema import Many, Map, Number, Object, Text, check
 from data_pipeline.tree import Problem, is_file_name, printable
 
 INDEX_FILE = "index.json"
+# Written beside the shards for others; not read by this program.
+CROISSANT_FILE = "croissant.json"
 FORMAT = "lpdiff-shards-1"
 SHARD = Object(
     {
@@ -188,7 +190,10 @@ def verify(root: Path) -> list[Problem]:
         fault = fault_of_size(root, shard) or _fault_of_content(root / shard.file, shard)
         if fault:
             problems.append(Problem("", root / shard.file, fault))
-    known = {shard.file for shards in index.values() for shard in shards} | {INDEX_FILE}
+    known = {shard.file for shards in index.values() for shard in shards} | {
+        INDEX_FILE,
+        CROISSANT_FILE,
+    }
     extra = sorted(
         name for name in os.listdir(root) if name not in known and not name.startswith(".")
     )

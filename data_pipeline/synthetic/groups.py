@@ -125,7 +125,11 @@ def synthesize(
       groups: how many, at least 1.
       seed: together with the split's name it decides everything.
       split: `train`, `val` or `test`.
-      num_frames, preset, styles, uniform, letters: see `render_group`.
+      num_frames: see `render_group`.
+      preset: see `render_group`.
+      styles: see `render_group`.
+      uniform: see `render_group`.
+      letters: see `render_group`.
       workers: processes; a script that asks for more than one guards its own start with
         `if __name__ == "__main__"`, as multiprocessing wants it.
       progress: called with the number of groups written so far.

@@ -46,6 +46,7 @@ def data_root(config: ConfigDict, workdir: Path) -> Path:
                 split=split,
                 num_frames=config.num_frames,
                 preset=wanted.preset,
+                styles=tuple(wanted.get("styles", ())),
                 workers=os.cpu_count() or 1,
             )
     return root

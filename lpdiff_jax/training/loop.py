@@ -99,7 +99,8 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
             sources = open_sources(config.data, workdir)
             variables = initial_networks(config.init, method) if config.init else {}
             stages = method.stages(config, tuple(variables))
-        writer = make_writer(workdir / "logs" if processes.is_main() else None)
+        logs = workdir / "logs" if processes.is_main() else None
+        writer = make_writer(logs, config.get("tracker", ""), config.to_dict())
         stack.enter_context(closing(writer))
         stop = stack.enter_context(devices.StopRequest())
         run = Run(config, workdir, method, parallel, *sources, writer, stop)

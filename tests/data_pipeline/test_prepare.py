@@ -68,7 +68,7 @@ def test_a_killed_run_leaves_nothing_finished_and_is_taken_up(make_tree, tmp_pat
     write_shards(out, check_tree(root).splits, groups_per_shard=2, report=quiet)
     assert not part.exists() and verify(out) == [] and len(open_source(out, "train")) == 7
     assert {name: (out / name).stat().st_ino for name in old} == old
-    assert sorted(os.listdir(out)) == sorted({*old, "index.json", *(
+    assert sorted(os.listdir(out)) == sorted({*old, "croissant.json", "index.json", *(
         f"train-0000{i}-of-00004.array_record" for i in (2, 3)
     )})  # fmt: skip
 

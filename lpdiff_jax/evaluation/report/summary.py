@@ -110,7 +110,13 @@ def _values(scores: Mapping[str, Any], text: str) -> dict[str, float]:
 
 
 def score_reading(reading: str, text: str) -> dict[str, float]:
-    """Whether a plate is read right, and, without the province, that and the edit distance."""
+    """Whether a plate is read right, and, without the province, that and the edit distance.
+
+    A plate that begins with a Latin letter or a digit has no province: all of it counts.
+    """
+    if text[:1].isascii():
+        right, distance = float(reading == text), normalised_edit_distance(reading, text)
+        return {"acc": right, "acc_without_province": right, "ned_without_province": distance}
     rest = reading[1:] if _has_province(reading, text) else reading
     return {
         "acc": float(reading == text),
