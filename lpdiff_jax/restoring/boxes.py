@@ -23,13 +23,14 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.restoring.regions import Region
+from lpdiff_jax.restoring.regions import MovingRegion, Region
+from lpdiff_jax.restoring.video import parse_time
 
 # A line of text for each box is some 50 bytes; more is a mistake.
 _MAX_BYTES = 200_000_000
@@ -70,6 +71,22 @@ def parse_box(text: str) -> Region:
             f"--box {text}: give X,Y,W,H in pixels (upper left corner and size), or the four "
             f"corners X1,Y1,X2,Y2,X3,Y3,X4,Y4 ({error})"
         ) from None
+
+
+def parse_boxes(texts: Sequence[str]) -> Region | MovingRegion:
+    """One region from `parse_box`, or one that moves from several `X,Y,W,H@TIME`."""
+    if len(texts) == 1 and "@" not in texts[0]:
+        return parse_box(texts[0])
+    keys = []
+    for text in texts:
+        place, mark, moment = text.partition("@")
+        if not mark:
+            raise UserError(f"--box {text}: of several boxes each has its time: X,Y,W,H@TIME")
+        keys.append((parse_time(moment), parse_box(place)))
+    try:
+        return MovingRegion.of(keys)
+    except ValueError as error:
+        raise UserError(f"--box: {error}") from None
 
 
 def read_boxes(path: str | Path) -> list[Box]:

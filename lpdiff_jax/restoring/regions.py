@@ -1,6 +1,7 @@
 """Where in a picture a plate is, and the plate cut out of it."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -56,6 +57,43 @@ class Region:
         if self.upright:
             return {"box": [round(value, 2) for value in self.box]}
         return {"corners": [[round(x, 2), round(y, 2)] for x, y in self.corners]}
+
+
+@dataclass(frozen=True)
+class MovingRegion:
+    """A region at several moments; between them it moves evenly, before and behind it rests.
+
+    Attributes:
+      moments: seconds of a video, or numbers of pictures, rising.
+      regions: where the plate is then.
+    """
+
+    moments: tuple[float, ...]
+    regions: tuple[Region, ...]
+
+    @classmethod
+    def of(cls, keys: Sequence[tuple[float, Region]]) -> "MovingRegion":
+        """From moments and regions in any order; raises ValueError where two share a moment."""
+        keys = sorted(keys, key=lambda key: key[0])
+        moments = tuple(moment for moment, _ in keys)
+        if len(set(moments)) != len(moments):
+            raise ValueError("two boxes are of the same moment")
+        return cls(moments, tuple(region for _, region in keys))
+
+    def at(self, moment: float) -> Region:
+        """The region at a moment."""
+        upright = all(region.upright for region in self.regions)
+        corners = np.array([region.corners for region in self.regions], np.float64)
+        now = [
+            [float(np.interp(moment, self.moments, corners[:, k, axis])) for axis in (0, 1)]
+            for k in range(4)
+        ]
+        return Region(tuple((x, y) for x, y in now), upright)
+
+    def describe(self) -> dict[str, list]:
+        """As results state it."""
+        keys = zip(self.moments, self.regions, strict=True)
+        return {"moving": [{"moment": moment} | region.describe() for moment, region in keys]}
 
 
 def cut(image: np.ndarray, region: Region, name: str) -> np.ndarray:
