@@ -31,7 +31,7 @@ def browser(tmp_path, request):
     driver.quit()
 
 
-def wait_for(condition, seconds=60):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if found := condition():

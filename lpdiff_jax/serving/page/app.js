@@ -15,7 +15,7 @@ const TEXTS = {
     download: "Download all (zip)", working: "Working", waiting: "The server is busy; trying again in", seconds: "s", cancelled: "Stopped.",
     confidence: "Confidence", readable: "readable", uncertain: "uncertain", unreadable: "unreadable", noReading: "This model does not read.",
     hypotheses: "Likeliest texts", together_: "together", frame: "frame", first: "first estimate, generated", sample: "generated", spread: "where they differ",
-    emerging: "The plate as it emerges", step: "step", of: "of", frames: "frames used",
+    emerging: "The plate as it emerges", step: "step", of: "of", frames: "Frames used",
     weak: "Characters underlined with dots are as likely wrong as right.", model: "Model", keeps: "This server keeps results.", keepsNot: "This server keeps nothing.",
     selected: "Box", files: "Files", unreachable: "The server cannot be reached.",
   },
@@ -223,7 +223,7 @@ $("canvas").addEventListener("pointerdown", event => {
   if (!state.image) return;
   corner = pointer(event);
   $("canvas").setPointerCapture(event.pointerId);
-  $("canvas").focus();
+  $("canvas").focus({ preventScroll: true });
 });
 $("canvas").addEventListener("pointermove", event => {
   if (!corner) return;
@@ -321,7 +321,7 @@ function showPlate(plate) {
   if (plate.pictures.spread) pictures.append(figure(plate.pictures.spread, texts.spread, true));
   box.append(pictures);
   if (plate.pictures.steps.length) box.append(showSteps(plate.pictures.steps));
-  box.append(element("p", {}, `${plate.frames.length} ${texts.of} ${plate.frames_seen} ${texts.frames}`));
+  box.append(element("p", {}, `${texts.frames}: ${plate.frames.length} ${texts.of} ${plate.frames_seen}`));
   return box;
 }
 
