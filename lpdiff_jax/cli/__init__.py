@@ -21,6 +21,7 @@ SCRIPTS = {"train": "train", "eval": "eval"}
 # Subcommand -> module of this package; the order is that of `lpdiff --help`.
 COMMANDS = {
     "restore": "restore",
+    "serve": "serve",
     "benchmark": "benchmark",
     "synthesize": "synthesize",
     "locate": "locate",

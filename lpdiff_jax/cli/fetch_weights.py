@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-HELP = "fetch the weights of the reader, LPIPS and FID, each checked by its hash"
+HELP = "fetch the weights of the reader, LPIPS, FID (all), or of the detector of plates"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument(
-        "which", nargs="?", default="all", choices=("reader", "lpips", "fid", "all")
+        "which", nargs="?", default="all", choices=("reader", "lpips", "fid", "detector", "all")
     )
     parser.add_argument(
         "--weights-dir",
