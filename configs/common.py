@@ -38,9 +38,10 @@ def get_config() -> ConfigDict:
     # Whether training groups are augmented, and how much: data_pipeline/augment.py explains each.
     config.data.augmented = True
     config.data.augment = ConfigDict(dataclasses.asdict(AugmentConfig()))
-    # Groups of the synthetic set (train, val), its seed and its camera.
+    # Groups of the synthetic set (train, val), its seed, its camera, and its plates' styles (none
+    # named: the mix of Chinese traffic).
     config.data.synthetic = ConfigDict(
-        {"groups": 20_000, "val_groups": 500, "seed": 0, "preset": "real-like"}
+        {"groups": 20_000, "val_groups": 500, "seed": 0, "preset": "real-like", "styles": ()}
     )
 
     # Steps between lines of progress, checkpoints, and validations.
@@ -55,6 +56,8 @@ def get_config() -> ConfigDict:
     # What a device can do at most, in TFLOP/s, for the MFU (0: it is not reported). An H100 does
     # 989 in bfloat16, a TPU v5e 197, a v5p 459.
     config.peak_tflops = 0.0
+    # Where curves go beside TensorBoard: 'wandb' (Weights & Biases), or '' (nowhere else).
+    config.tracker = ""
     # A profile of so many steps of each stage, from the first one on (0 steps: none).
     config.profile = ConfigDict({"first": 10, "steps": 0})
 

@@ -6,8 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from data_pipeline.errors import DataError
-
-TEXT_BYTES = 32
+from data_pipeline.labels import TEXT_BYTES
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,16 @@ from data_pipeline.tree import Group, Problem
 
 
 class Layout(Protocol):
-    """What a module that reads a tree offers; `find_groups` opens no image."""
+    """What a module that reads a tree offers; `find_groups` opens no image.
+
+    `side_files` are those that are read beside the images, or that this program has written.
+    """
 
     def find_splits(self, root: Path) -> list[str]: ...
 
     def find_groups(self, root: Path, split: str) -> tuple[list[Group], list[Problem]]: ...
+
+    def side_files(self, root: Path) -> list[Path]: ...
 
 
 LAYOUTS: dict[str, Layout] = {"mdlp": mdlp, "tracks": tracks}

@@ -5,9 +5,11 @@ written last: a directory without it is not a data set. A record is a msgpack ma
 its encoded frames and ground truth (the files' own bytes, or PPM), and its text.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,11 +21,29 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
+from data_pipeline.files import explained, read_json, write_json
 from data_pipeline.images import decode_image, encode_ppm
-from data_pipeline.tree import Problem
+from data_pipeline.labels import text_or_none
+from data_pipeline.schema import Many, Map, Number, Object, Text, check
+from data_pipeline.tree import Problem, is_file_name, printable
 
 INDEX_FILE = "index.json"
+# Written beside the shards for others; not read by this program.
+CROISSANT_FILE = "croissant.json"
 FORMAT = "lpdiff-shards-1"
+SHARD = Object(
+    {
+        "file": Text(300),
+        "groups": Number(0, 10**9),
+        "bytes": Number(0, 2**50),
+        "sha256": Text(64),
+    }
+)
+_INDEX = Object(
+    {"format": Text(), "splits": Map(Many(SHARD, 1, 100_000))}, optional={"plan": Text(64)}
+)
+# A file beside the index: no path, nothing hidden.
+_BESIDE = re.compile(r"[^./\0][^/\0]*")
 
 
 @dataclass(frozen=True)
@@ -42,9 +62,15 @@ def pack(example: Example) -> bytes:
 
 
 def unpack(record: bytes) -> Example:
-    """The example of a record made by `pack`."""
+    """The example of a record made by `pack`; raises ValueError for any other."""
     fields = msgpack.unpackb(record)
-    return Example(fields["name"], tuple(fields["frames"]), fields["target"], fields["text"])
+    name, frames, target = fields["name"], fields["frames"], fields["target"]
+    images = [*frames, *([] if target is None else [target])]
+    if not (isinstance(name, str) and frames and all(isinstance(i, bytes) for i in images)):
+        raise ValueError("the record is none of a group")
+    if not is_file_name(name):  # results are written under it
+        raise ValueError(f"{printable(name[:100])!r} is no name of a group")
+    return Example(name, tuple(frames), target, text_or_none(fields["text"]))
 
 
 class ShardSource:
@@ -61,6 +87,11 @@ class ShardSource:
             if fault:
                 raise DataError(f"{root / shard.file}: {fault}; prepare the data again")
         self._records = _open_records([root / shard.file for shard in self.shards])
+        if len(self._records) != len(self):
+            raise DataError(
+                f"{root}: its shards of {split!r} hold {len(self._records)} groups, and "
+                f"{INDEX_FILE} says {len(self)}; prepare the data again"
+            )
 
     def __len__(self) -> int:
         return sum(shard.groups for shard in self.shards)
@@ -98,10 +129,10 @@ def is_shards(root: Path) -> bool:
     return (root / INDEX_FILE).is_file()
 
 
-def write_index(root: Path, splits: Mapping[str, Sequence[Shard]]) -> None:
-    """Writes the index; it carries its own checksum."""
+def write_index(root: Path, splits: Mapping[str, Sequence[Shard]], plan: str = "") -> None:
+    """Writes the index; it carries its own checksum, and a digest of what the shards come from."""
     content = {split: [asdict(shard) for shard in shards] for split, shards in splits.items()}
-    index = {"format": FORMAT, "splits": content}
+    index = {"format": FORMAT, "splits": content} | ({"plan": plan} if plan else {})
     write_json(root / INDEX_FILE, {**index, "sha256": _digest_of(index)})
 
 
@@ -111,18 +142,33 @@ def read_index(root: Path) -> dict[str, list[Shard]]:
     Raises:
       DataError: when it is missing, damaged, or of another version's format.
     """
+    index = _checked_index(root)
+    return {s: [Shard(**shard) for shard in index["splits"][s]] for s in index["splits"]}
+
+
+def plan_of(root: Path) -> str:
+    """The digest of what the shards were made from, as `write_index` was given it; else empty."""
+    return str(_checked_index(root).get("plan", ""))
+
+
+def _checked_index(root: Path) -> dict[str, Any]:
     path = root / INDEX_FILE
     try:
-        index = json.loads(path.read_bytes())
-        checksum = index.pop("sha256")
-        splits = {s: [Shard(**shard) for shard in index["splits"][s]] for s in index["splits"]}
-    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise DataError(f"{path}: not a readable index of shards: {error!r}") from error
+        index: dict[str, Any] = read_json(path)
+        check(Object({"sha256": Text(64)}, open=True), index, path)
+    except DataError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise DataError(f"{path}: not a readable index of shards: {why}") from error
     if index.get("format") != FORMAT:
         raise DataError(f"{path}: format {index.get('format')!r}; this program reads {FORMAT!r}")
+    checksum = index.pop("sha256")
     if checksum != _digest_of(index):
         raise DataError(f"{path}: damaged: its checksum does not fit; prepare the data again")
-    return splits
+    check(_INDEX, index, path)
+    for name in (shard["file"] for shards in index["splits"].values() for shard in shards):
+        if not _BESIDE.fullmatch(name):
+            raise DataError(f"{path}: {printable(name)!r} is no name of a shard beside it")
+    return index
 
 
 def _digest_of(index: Mapping[str, Any]) -> str:
@@ -144,7 +190,10 @@ def verify(root: Path) -> list[Problem]:
         fault = fault_of_size(root, shard) or _fault_of_content(root / shard.file, shard)
         if fault:
             problems.append(Problem("", root / shard.file, fault))
-    known = {shard.file for shards in index.values() for shard in shards} | {INDEX_FILE}
+    known = {shard.file for shards in index.values() for shard in shards} | {
+        INDEX_FILE,
+        CROISSANT_FILE,
+    }
     extra = sorted(
         name for name in os.listdir(root) if name not in known and not name.startswith(".")
     )
@@ -164,6 +213,8 @@ def _fault_of_content(path: Path, shard: Shard) -> str | None:
                 decode_image(image, f"group {example.name!r}")
     except DataError as error:
         return str(error)
+    except Exception as error:  # of the reader or of msgpack
+        return f"a record cannot be read: {printable(str(error)[:300])}"
     return None
 
 
@@ -178,16 +229,34 @@ def write_shard(path: Path, examples: Iterable[Example], decode: bool = False) -
     # group_size:1 makes every record readable on its own, which random access needs.
     # Pixels are not compressed again: that would cost most of what decoding did.
     options = "group_size:1,uncompressed" if decode else "group_size:1"
-    writer = array_record_module.ArrayRecordWriter(str(part), options)
+    with explained(path):
+        part.unlink(missing_ok=True)  # a link there would be written through
+        try:
+            groups = _write_records(part, examples, decode, options)
+            os.replace(part, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
+        return Shard(path.name, groups, path.stat().st_size, sha256_of(path))
+
+
+def _write_records(part: Path, examples: Iterable[Example], decode: bool, options: str) -> int:
+    """Writes the records of a shard; returns their number."""
+    groups = 0
     try:
-        groups = 0
-        for example in examples:
-            writer.write(pack(_decoded(example) if decode else example))
-            groups += 1
-    finally:
-        writer.close()
-    os.replace(part, path)
-    return Shard(path.name, groups, path.stat().st_size, sha256_of(path))
+        with contextlib.closing(array_record_module.ArrayRecordWriter(str(part), options)) as file:
+            for example in examples:
+                file.write(pack(_decoded(example) if decode else example))
+                groups += 1
+                if not file.ok():
+                    break  # closing it tells why
+    except RuntimeError as error:  # of the writer: a full disk, a quota, a folder that went
+        why = str(error).partition(";")[0]
+        raise DataError(
+            f"{part}: cannot be written: {why}; make room, and run the same command again"
+        ) from error
+    return groups
 
 
 def _decoded(example: Example) -> Example:
@@ -202,10 +271,3 @@ def sha256_of(path: Path) -> str:
     """The hexadecimal sha256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Writes a JSON file, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(part, path)

@@ -11,7 +11,7 @@ from data_pipeline.shards import ShardSource, is_shards, read_index
 from data_pipeline.tree import TreeSource
 
 if TYPE_CHECKING:
-    from data_pipeline.mdlp_dataset_builder import TfdsDirectory
+    from data_pipeline.mdlp.mdlp_dataset_builder import TfdsDirectory
 
 __all__ = ["Example", "Source", "list_splits", "open_source"]
 
@@ -50,7 +50,7 @@ def _is_tfds(root: Path) -> bool:
 
 def _read_tfds(root: Path) -> "TfdsDirectory":
     try:
-        from data_pipeline.mdlp_dataset_builder import TfdsDirectory
+        from data_pipeline.mdlp.mdlp_dataset_builder import TfdsDirectory
     except ImportError as error:
         raise DataError(
             f"{root}: was written by TFDS, which is not installed: pip install 'lpdiff-jax[data]'"

@@ -12,15 +12,17 @@ decides; where there is nothing, all is `train` and `lpdiff prepare --split` div
 The ground truth is the last near frame, the nearest of the track.
 """
 
-import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from data_pipeline.errors import DataError
-from data_pipeline.images import IMAGE_SUFFIXES, read_bytes
-from data_pipeline.tree import Group, Problem, natural_key
+from data_pipeline.files import read_bytes, read_json
+from data_pipeline.images import IMAGE_SUFFIXES
+from data_pipeline.labels import NotAPlate, plate_text
+from data_pipeline.tree import Group, Problem, list_names, short_name, unique_names, walk
 
+_ANNOTATIONS = "annotations.json"
 _SPLITS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
@@ -50,16 +52,23 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
     wants_target = any(_numbered(track, "hr") for track in tracks)
     groups: list[Group] = []
     problems: list[Problem] = []
-    for track in tracks:
-        name = "_".join(track.relative_to(root).parts)
+    names = unique_names(short_name("_".join(t.relative_to(root).parts)) for t in tracks)
+    for name, track in zip(names, tracks, strict=True):
         near = _numbered(track, "hr")
         text, faults = _read_text(f"{split}/{name}", track)
         if wants_target and not near:
             faults.append(Problem(f"{split}/{name}", track, "no ground truth: no hr-* image"))
         problems += faults
-        if not faults:
+        if not any(fault.group for fault in faults):
             groups.append(Group(name, _numbered(track, "lr"), near[-1] if near else None, text))
     return groups, problems
+
+
+def side_files(root: Path) -> list[Path]:
+    """The lists of splits, the tracks' annotations, and the near frames that are no target."""
+    tracks = list(_find_tracks(root))
+    near = [path for track in tracks for path in _numbered(track, "hr")]
+    return [*root.glob("*split*.txt"), *(track / _ANNOTATIONS for track in tracks), *near]
 
 
 def _tracks_by_split(root: Path) -> dict[str, list[Path]]:
@@ -68,7 +77,7 @@ def _tracks_by_split(root: Path) -> dict[str, list[Path]]:
     splits: dict[str, list[Path]] = {}
     for track in tracks:
         top = track.relative_to(root).parts[0]
-        split = listed.get(track.resolve()) if listed else _SPLITS.get(top.lower(), "train")
+        split = listed.get(os.path.realpath(track)) if listed else _SPLITS.get(top.lower(), "train")
         if split is not None:
             splits.setdefault(split, []).append(track)
     return splits
@@ -76,10 +85,9 @@ def _tracks_by_split(root: Path) -> dict[str, list[Path]]:
 
 def _find_tracks(root: Path) -> Iterable[Path]:
     """Folders below `root` that hold lr-* images, in natural order."""
-    for folder, subfolders, files in os.walk(root):
-        subfolders[:] = sorted((f for f in subfolders if f[0] != "."), key=natural_key)
-        if Path(folder) != root and any(_is_frame(name, "lr") for name in files):
-            yield Path(folder)
+    for folder, _, files in walk(root):
+        if folder != root and any(_is_frame(name, "lr") for name in files):
+            yield folder
 
 
 def _is_frame(name: str, kind: str) -> bool:
@@ -87,36 +95,43 @@ def _is_frame(name: str, kind: str) -> bool:
 
 
 def _numbered(track: Path, kind: str) -> tuple[Path, ...]:
-    names = (name for name in os.listdir(track) if _is_frame(name, kind))
-    return tuple(track / name for name in sorted(names, key=natural_key))
+    return tuple(track / name for name in list_names(track) if _is_frame(name, kind))
 
 
-def _read_split_lists(root: Path) -> dict[Path, str]:
+def _read_split_lists(root: Path) -> dict[str, str]:
     """Track -> split, from the `*split*.txt` files of the root; their paths may begin above it."""
-    listed: dict[Path, str] = {}
+    listed: dict[str, str] = {}
     for path in sorted(root.glob("*split*.txt")):
         for number, line in enumerate(read_bytes(path).decode(errors="replace").splitlines(), 1):
             if not line.strip():
                 continue
             fields = line.strip().split(";")
-            if len(fields) != 3 or fields[2].lower() not in _SPLITS:
+            if len(fields) != 3 or fields[2].lower() not in _SPLITS or "\0" in line:
                 raise DataError(
                     f"{path}, line {number}: expected '<text>;<track>;training|validation|testing'"
                 )
             for base in (root, root.parent):
-                listed[(base / fields[1]).resolve()] = _SPLITS[fields[2].lower()]
+                listed[os.path.realpath(base / fields[1])] = _SPLITS[fields[2].lower()]
     return listed
 
 
 def _read_text(key: str, track: Path) -> tuple[str | None, list[Problem]]:
-    """The plate's text from a track's annotations; None where there are none."""
-    path = track / "annotations.json"
+    """The plate's text from a track's annotations; None where there are none.
+
+    A text that cannot be a plate's is listed, and costs the track nothing but its text.
+    """
+    path = track / _ANNOTATIONS
     if not path.exists():
         return None, []
     try:
-        text = json.loads(read_bytes(path)).get("plate_text")
-    except (ValueError, AttributeError, DataError) as error:
+        annotations = read_json(path)
+    except DataError as error:
         return None, [Problem(key, path, f"not a readable annotation: {error}")]
-    if text is not None and not isinstance(text, str):
-        return None, [Problem(key, path, f"plate_text must be a string, not {text!r}")]
-    return text or None, []
+    if not isinstance(annotations, dict):
+        return None, [Problem(key, path, "not a readable annotation: it must be an object")]
+    if not annotations.get("plate_text"):
+        return None, []
+    try:
+        return plate_text(annotations["plate_text"]), []
+    except NotAPlate as error:
+        return None, [Problem("", path, f"plate_text: {error}")]

@@ -1,16 +1,22 @@
 """Folders of image files: a group's files, what can be wrong with them, and natural order."""
 
+import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
-from data_pipeline.images import IMAGE_SUFFIXES, read_bytes
+from data_pipeline.files import read_bytes
+from data_pipeline.images import IMAGE_SUFFIXES
 
-_LITTER = frozenset({"thumbs.db", "desktop.ini"})
+# What file managers, archivers and storage boxes leave behind.
+_LITTER = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "#recycle"})
+# A file's name has at most 255 bytes on most systems; what is made of a group adds to its own.
+_LONGEST_NAME = 180
+_LONGEST_FILE_NAME = 255
 
 
 @dataclass(frozen=True)
@@ -70,16 +76,98 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def is_file_name(name: str) -> bool:
+    """Whether a name can be that of one file in a folder, and leads nowhere else."""
+    if name in ("", ".", "..") or "/" in name or "\0" in name or "\\" in name:
+        return False
+    return len(name.encode(errors="surrogateescape")) <= _LONGEST_FILE_NAME
+
+
 def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that puts img_2 before img_10."""
     parts = re.split(r"(\d+)", name)
     return tuple((0, int(p), p) if p.isdecimal() else (1, 0, p) for p in parts)
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is hidden, or what a file manager has left: never data."""
+    return name.startswith(".") or name.lower() in _LITTER
+
+
 def list_names(folder: Path) -> list[str]:
     """What is in a folder, in natural order, without the litter of file managers."""
-    names = (name for name in os.listdir(folder) if not name.startswith("."))
-    return sorted((n for n in names if n.lower() not in _LITTER), key=natural_key)
+    return sorted((name for name in os.listdir(folder) if not is_litter(name)), key=natural_key)
+
+
+def short_name(name: str) -> str:
+    """A name that a file can have with something behind it: long ones are cut in the middle."""
+    if len(os.fsencode(name)) <= _LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:8]
+    side = (_LONGEST_NAME - 12) // 2
+    start, end = os.fsencode(name)[:side], os.fsencode(name)[-side:]
+    return f"{start.decode(errors='ignore')}~{digest}~{end.decode(errors='ignore')}"
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """Names, in order, with `~2`, `~3`, ... behind those that stand there already."""
+    wanted = list(names)
+    taken, unique = set(wanted), []
+    seen: set[str] = set()
+    for name in wanted:
+        new, number = name, 1
+        while new in seen or (number > 1 and new in taken):
+            number += 1
+            new = f"{name}~{number}"
+        seen.add(new)
+        unique.append(new)
+    return unique
+
+
+def walk(root: Path) -> Iterator[tuple[Path, list[str], list[str]]]:
+    """(folder, folders in it, files in it) below `root`, in natural order, however deep.
+
+    Links to folders are followed, though never twice into the same one. Litter is not entered.
+    A folder that cannot be listed has neither folders nor files.
+    """
+    entered: set[tuple[int, int]] = set()
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = folder.stat()
+            names = list_names(folder)
+        except OSError:
+            yield folder, [], []
+            continue
+        if (status.st_dev, status.st_ino) in entered:
+            continue
+        entered.add((status.st_dev, status.st_ino))
+        folders = [name for name in names if os.path.isdir(folder / name)]
+        yield folder, folders, sorted(set(names).difference(folders), key=natural_key)
+        waiting += [folder / name for name in reversed(folders)]
+
+
+def unused_files(root: Path, used: Iterable[Path], blamed: Iterable[Path]) -> list[str]:
+    """What lies below `root` and is not used, a line a kind of file.
+
+    Args:
+      root: of the tree.
+      used: the files that are read.
+      blamed: files and folders that a problem names already, with all in them.
+    """
+    known, named = set(map(str, used)), set(map(str, blamed))
+    kinds: dict[str, list[Path]] = {}
+    for folder, _, files in walk(root):
+        if any(str(parent) in named for parent in (folder, *folder.parents)):
+            continue
+        for path in (folder / name for name in files):
+            if str(path) not in known | named:
+                kinds.setdefault(path.suffix.lower() or "without a suffix", []).append(path)
+    return [
+        printable(f"not used: {len(paths)} files {kind}, the first: {paths[0]}")
+        for kind, paths in sorted(kinds.items())
+    ]
 
 
 def image_files(group: str, folder: Path) -> tuple[list[Path], list[Problem]]:

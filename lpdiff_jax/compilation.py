@@ -33,11 +33,11 @@ def enable_compilation_cache() -> Path | None:
         return None
     import jax
 
-    folder = Path(wanted or jax.config.values["jax_compilation_cache_dir"] or default_folder())
     try:
+        folder = Path(wanted or jax.config.values["jax_compilation_cache_dir"] or default_folder())
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return None  # a read-only home: slower starts are no reason to refuse the work
+    except (OSError, RuntimeError):
+        return None  # a read-only home, or none: slower starts are no reason to refuse the work
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # A start runs through dozens of small functions, each quicker than JAX's threshold of 1 s.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

@@ -26,5 +26,7 @@ def explained_section(name: str) -> Iterator[None]:
     """What a configuration's section cannot mean becomes a UserError that names the section."""
     try:
         yield
-    except (TypeError, ValueError, KeyError) as error:
-        raise UserError(f"the configuration's section `{name}` does not fit: {error}") from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        kind = "" if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: "
+        why = f"{kind}{error}"[:500]
+        raise UserError(f"the configuration's section `{name}` does not fit: {why}") from error

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-PROVINCES = "京津沪渝冀豫云辽黑湘皖鲁新苏浙赣鄂桂甘晋蒙陕吉闽贵粤青藏川宁琼"
-# Every character of Chinese plates, in the order of the reading head's classes.
-CHARSET = PROVINCES + "使领警学港澳挂应急民航" + "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+from data_pipeline.labels import CHARSET, PROVINCES
+
+__all__ = ["CHARSET", "PROVINCES", "UNKNOWN", "Reading", "SlotReader", "slot_labels"]
+
 # The label of a slot whose character is not known.
 UNKNOWN = -1
 

@@ -1,4 +1,4 @@
-"""A sheet of labelled plates: frames, psi, restored, ground truth, and what is read.
+"""A sheet of labelled plates: frames, first estimate, restored, ground truth, what is read.
 
     python benchmarks/pictures/plate_sheet.py --data MDLP_ROOT --output docs/images/real-plates.jpg
 
@@ -17,10 +17,8 @@ from data_pipeline.pipeline import decode_text, eval_batches
 from data_pipeline.sources import open_source
 from lpdiff_jax.evaluation.reading.edit_distance import edit_distance
 from lpdiff_jax.images import to_float, to_uint8
-from lpdiff_jax.plate_text import read_slots
-from lpdiff_jax.restoring.files import reading_cell
 from lpdiff_jax.restoring.restorer import Restorer
-from lpdiff_jax.restoring.sheets import contact_sheet, text_image, write_image
+from lpdiff_jax.restoring.sheets import contact_sheet, reading_cell, text_image, write_image
 
 CELL = (72, 144)  # height and width, pixels
 
@@ -56,20 +54,21 @@ def make_columns(
     estimate = restorer.estimate(to_float(batch["frames"]), batch["frame_mask"])
     frames = np.moveaxis(batch["frames"], 1, 0)
     pictures = {f"frame {k + 1}": images for k, images in enumerate(frames)}
-    pictures["psi"] = np.asarray(to_uint8(estimate.psi))
-    if restorer.has_diffusion:
-        pictures["restored"] = np.asarray(to_uint8(restorer.sample(estimate.guide)[:, 0]))
+    if estimate.image is not None:
+        pictures[restorer.method.first_picture] = np.asarray(to_uint8(estimate.image))
+    if estimate.image is None or restorer.draws_vary:
+        pictures["restored"] = np.asarray(to_uint8(restorer.draw(estimate)[:, 0]))
     pictures["ground truth"] = batch["target"]
     columns = {t: [resize(image, CELL) for image in images] for t, images in pictures.items()}
-    if estimate.slots is not None:
+    reader = restorer.method.slot_reader
+    if reader is not None and estimate.slots is not None:
         texts = [decode_text(codes) for codes in batch["text"]]
-        readings = read_slots(np.asarray(estimate.slots), restorer.charset, restorer.slope)
-        readable = restorer.model.readable
-        pairs = list(zip(readings, texts, strict=True))
+        readings = reader.read(np.asarray(estimate.slots))
         columns["read from the frames"] = [
-            reading_cell(r, r.confidence >= readable, CELL) for r in readings
+            reading_cell(reading, reader.relies_on(reading), CELL) for reading in readings
         ]
-        columns["truth"] = [_verdict(r.text, text) for r, text in pairs]
+        pairs = zip(readings, texts, strict=True)
+        columns["truth"] = [_verdict(reading.text, text) for reading, text in pairs]
     return columns
 
 

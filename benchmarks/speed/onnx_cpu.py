@@ -20,10 +20,11 @@ import onnxruntime
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from configs import compact, lpdiff
-from lpdiff_jax.diffusion.samplers import Sampler
-from lpdiff_jax.export.functions import Function, exported_functions
+from lpdiff_jax.export.files import example
+from lpdiff_jax.export.median import CONVERTERS
 from lpdiff_jax.export.onnx_conversion import to_onnx
-from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods import registry
+from lpdiff_jax.methods.base import Function
 
 CONFIGS = {"compact": compact, "lpdiff": lpdiff}
 Call = Callable[[], np.ndarray]
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=15)
     args = parser.parse_args()
-    config = CONFIGS[args.size].get_config().model.to_dict()
+    config = CONFIGS[args.size].get_config().to_dict()
     with TemporaryDirectory() as folder:
         variants = make_variants(config, args.batch, Path(folder))
         outputs = {name: call() for name, call in variants.items()}
@@ -59,13 +60,13 @@ def main() -> None:
 def make_variants(config: dict[str, Any], batch: int, folder: Path) -> dict[str, Call]:
     """The same call, computed in several ways."""
     function = denoise_function(config, "float32")
-    inputs = function.example(batch)
+    inputs = example(function, batch)
     variants = {
         "XLA float32": in_xla(function, inputs),
         "XLA bfloat16": in_xla(denoise_function(config, "bfloat16"), inputs),
     }
     path = folder / "float32.onnx"
-    onnx.save(to_onnx(function.call, function.inputs, function.output), str(path))
+    onnx.save(to_onnx(function.call, function.inputs, function.output, CONVERTERS), str(path))
     variants["onnxruntime float32"] = in_onnxruntime(path, function, inputs)
     int8 = folder / "int8.onnx"
     quantize_dynamic(path, int8, weight_type=QuantType.QUInt8)
@@ -75,9 +76,9 @@ def make_variants(config: dict[str, Any], batch: int, folder: Path) -> dict[str,
 
 def denoise_function(config: dict[str, Any], dtype: str) -> Function:
     """The denoiser step with random weights, none of them zero."""
-    model = build_model(config | {"dtype": dtype})
+    method = registry.build(config).with_dtype(dtype)
     generator = np.random.default_rng(0)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: method.init(key, method.networks), jax.random.key(0))
 
     def draw(leaf: Any) -> np.ndarray:
         fan_in = max(int(np.prod(leaf.shape[:-1])), 1)
@@ -86,7 +87,8 @@ def denoise_function(config: dict[str, Any], dtype: str) -> Function:
         return kept.astype(dtype) if len(leaf.shape) > 1 else kept
 
     variables = jax.tree.map(draw, shapes)
-    return exported_functions(model, variables, Sampler(), 3)[1]
+    functions = method.exports(variables, method.choose(config["sampler"]), 3)
+    return next(function for function in functions if function.name == "denoise")
 
 
 def in_xla(function: Function, inputs: list[np.ndarray]) -> Call:

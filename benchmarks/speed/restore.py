@@ -3,10 +3,10 @@ r"""How fast plates are restored: this machine's limits, this program, and PyTor
     python benchmarks/speed/restore.py --model configs/compact.py --batch 1 8 32 \
         --torch-python PATH/bin/python --json out.json
 
-`--model` is a trained model, or a configuration, whose untrained model is as fast. With
+`--model` is a trained LP-Diff, or a configuration, whose untrained model is as fast. With
 `--torch-python`, an interpreter that has torch, the same denoiser call and the same sampling from
-psi run there too, eager and through `torch.compile`, by turns with ours, so that whatever else the
-machine does hurts all alike; ratios are medians over the turns.
+psi run there too, eager and through `torch.compile`. They take turns with ours, so that other work
+on the machine slows all of them alike; ratios are medians over the turns.
 """
 
 import argparse
@@ -28,13 +28,12 @@ class TorchWorker:
     """torch_worker.py, in its own interpreter."""
 
     def __init__(self, python: str, restorer: Restorer, steps: int, compiled: bool):
-        unet = restorer.model.denoiser
+        unet = restorer.method.denoiser
         fields = {f.name: getattr(unet, f.name) for f in dataclasses.fields(unet) if f.init}
         wanted = ("features", "multipliers", "blocks", "norm_groups", "nominal_resolution",
                   "attention_resolutions", "patch")  # fmt: skip
-        visited = dataclasses.replace(restorer.sampler, steps=steps).visited(
-            restorer.model.schedule
-        )
+        how = restorer.method.choose(restorer.defaults, steps=steps)
+        visited = how.visited(restorer.method.schedule)
         script = Path(__file__).with_name("torch_worker.py")
         self._process = subprocess.Popen(
             [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -64,12 +63,12 @@ class TorchWorker:
 
 def our_work(restorer: Restorer, batch: int, steps: int) -> dict:
     """Functions that do each kind of work once."""
-    guide = np.zeros((batch, *restorer.image_size, restorer.guide_channels), np.float32)
-    x_t = guide[..., :3]
-    level = np.full(batch, 0.7, np.float32)
+    frames = np.zeros((batch, benchmark.FRAMES, *restorer.image_size, 3), np.float32)
+    estimate = restorer.estimate(frames)
+    x_t, level = frames[:, 0], np.full(batch, 0.7, np.float32)
     return {
-        "call": lambda: jax.block_until_ready(restorer.denoise(guide, x_t, level)),
-        "sample": lambda: jax.block_until_ready(restorer.sample(guide, steps=steps)),
+        "call": lambda: jax.block_until_ready(restorer.denoise(estimate, x_t, level)),
+        "sample": lambda: jax.block_until_ready(restorer.draw(estimate, steps=steps)),
     }
 
 
@@ -111,7 +110,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file to write")
     args = parser.parse_args()
     restorer = benchmark.load(args.model, args.dtype)
-    machine = benchmark.measure_machine(tuple({"float32", str(restorer.model.denoiser.dtype)}))
+    machine = benchmark.measure_machine(("float32", np.dtype(restorer.method.dtype).name))
     result: dict = {
         "model": args.model,
         "machine": dataclasses.asdict(machine),
@@ -119,7 +118,8 @@ def main() -> None:
     }
     print(result["machine"])
     result["rows"], result["beside_torch"] = [], []
-    for steps in args.steps or [restorer.sampler.steps]:
+    default = benchmark.step_count(restorer.method.choose(restorer.defaults))
+    for steps in args.steps or [default]:
         workers = {}
         if args.torch_python:
             workers = {

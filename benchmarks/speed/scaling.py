@@ -4,9 +4,10 @@
 
 Prints, for the stage's data-parallel step: the bytes a device holds, the floating-point operations,
 the bytes that devices exchange (read from the lowered program), and the predicted share of the
-ideal speed on 8, 64 and 512 chips. A prediction, not a measurement: it assumes a ring all-reduce
-and the share of the peak given by --mfu, once with no overlap of exchange and computation and once
-with all of it. --compile adds the compiler's own count of temporary memory, of a CPU program.
+ideal speed on 8, 64 and 512 chips. This is a prediction, not a measurement: it assumes a ring
+all-reduce and the share of the peak that --mfu gives, once with no overlap of exchange and
+computation and once with full overlap. --compile adds the compiler's count of temporary memory for
+a CPU program.
 """
 
 import os
@@ -24,8 +25,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from lpdiff_jax.methods.lpdiff.model import build_model
-from lpdiff_jax.methods.lpdiff.stages import make_stage
+from lpdiff_jax.methods import registry
 from lpdiff_jax.parallel.devices import Parallel
 from lpdiff_jax.training.flops import abstract_batch, flops_per_example
 from lpdiff_jax.training.optimizer import make_optimizer
@@ -60,11 +60,12 @@ def main() -> None:
     args = parser.parse_args()
     config = importlib.import_module(f"configs.{args.config}").get_config()
     config[args.stage].batch_size = args.per_device * jax.device_count()
-    model = build_model(config.model)
-    stage, section = make_stage(args.stage, model, config), config[args.stage]
-    state = abstract_state(model, stage, section)
-    lowered = _lower(model, stage, config, state, args.per_device)
-    flops = flops_per_example(model, stage, section, config.data.num_frames)
+    config.stages = (args.stage,)
+    method, section = registry.build(config), config[args.stage]
+    (stage,) = method.stages(config, method.networks)
+    state = abstract_state(method, stage, section)
+    lowered = _lower(method, stage, config, state, args.per_device)
+    flops = flops_per_example(method, stage, section, config.data.num_frames)
     exchanged = exchanged_bytes(lowered.as_text())
     print(f"{args.config}, stage {args.stage}, {args.per_device} examples a device, 8 devices")
     for name, tree in (("parameters trained", state.params), ("whole state", state)):
@@ -77,16 +78,19 @@ def main() -> None:
     print(_table(flops * args.per_device, exchanged, args.mfu))
 
 
-def _lower(model: Any, stage: Any, config: Any, state: Any, per_device: int) -> Any:
+def _lower(method: Any, stage: Any, config: Any, state: Any, per_device: int) -> Any:
     """The pmapped step, lowered with abstract arguments."""
     section = config[stage.name]
     step = make_train_step(
-        stage, make_optimizer(section), seed=0, ema_decay=section.ema_decay,
+        stage,
+        make_optimizer(section, stage.trained),
+        seed=0,
+        ema_decay=section.ema_decay,
         accumulate=section.accumulate,
-    )  # fmt: skip
+    )
     batch = {
         name: jax.ShapeDtypeStruct((jax.device_count(), *x.shape), x.dtype)
-        for name, x in abstract_batch(model, config.data.num_frames, per_device).items()
+        for name, x in abstract_batch(method, config.data.num_frames, per_device).items()
     }
     return Parallel("pmap").compile_train_step(step).lower(state, batch)
 

@@ -1,4 +1,4 @@
-"""The networks that the benchmarks compare variants of: the quickstart's, with a wider psi."""
+"""The networks that studies compare variants of: the quickstart's, with a wider psi."""
 
 from ml_collections import ConfigDict
 
@@ -6,7 +6,7 @@ from configs import quickstart
 
 
 def get_config() -> ConfigDict:
-    """The quickstart with a psi of 0.40 M parameters; every benchmark sets steps and data."""
+    """The quickstart with a psi of 0.40 M parameters; a study sets steps and data."""
     config = quickstart.get_config()
     config.model.condition.features = (32, 64, 96)
     return config

@@ -2,10 +2,11 @@ r"""How many steps does a restoration need? Quality and time by steps, sampler, 
 
     python benchmarks/studies/steps.py --model runs/compact --data data/mdlp --output out/steps
 
-Every setting restores the same plates with the same seeds (one a plate) from one psi. A setting
-is measured once: what `OUT/steps.json` holds already is not done again, so a run that was stopped
-goes on. OUT also gets `steps.md`, a table, and `steps.svg`, the edit similarity by steps. A line's
-time is of the sampler alone, a plate, the median over the batches.
+Every setting restores the same plates with the same seeds (one per plate) from one psi of a model
+with a diffusion. A setting is measured once: what `OUT/steps.json` holds already is not done again,
+so a run that was stopped goes on. OUT also gets `steps.md`, a table, and `steps.svg`, the edit
+similarity by steps. The time of a row is the sampler's alone, in milliseconds per plate, the median
+over the batches.
 """
 
 import argparse
@@ -34,7 +35,7 @@ STEPS = (1, 2, 4, 8, 10, 20, 50, 100, 1000)
 
 
 def settings(args: argparse.Namespace, trained: int) -> list[Sampler]:
-    """The grid; where a setting visits every trained level, the spacings are one."""
+    """The grid; where a setting visits every trained level, all spacings are the same."""
     grid = []
     for steps, name, spacing, start in itertools.product(
         args.steps, args.sampler, args.spacing, args.start
@@ -46,17 +47,17 @@ def settings(args: argparse.Namespace, trained: int) -> list[Sampler]:
 
 
 def load_plates(restorer: Restorer, args: argparse.Namespace) -> list[dict]:
-    """Batches with the denoiser's guide, ground truth and texts."""
+    """Batches with what is known of the plates, their ground truth and texts."""
     source = open_source(args.data, args.split)
     batches = eval_batches(
         source, image_size=restorer.image_size, max_frames=args.max_frames, batch_size=args.batch
     )
     loaded = []
     for batch in itertools.islice(batches, math.ceil(args.plates / args.batch)):
-        guide = restorer.estimate(to_float(batch["frames"]), batch["frame_mask"]).guide
+        estimate = restorer.estimate(to_float(batch["frames"]), batch["frame_mask"])
         loaded.append(
             {
-                "guide": guide,
+                "estimate": estimate,
                 "target": batch["target"],
                 "valid": batch["valid"],
                 "seed": batch["index"] % 2**32,
@@ -70,12 +71,12 @@ def measure(restorer: Restorer, plates: list[dict], judges: Judges, sampler: Sam
     """One line of the table."""
     images, seconds = [], []
     for batch in plates:
-        restore = lambda b=batch: restorer.sample(b["guide"], sampler=sampler, seed=b["seed"])  # noqa: E731
+        restore = lambda b=batch: restorer.draw(b["estimate"], sampler=sampler, seed=b["seed"])  # noqa: E731
         if not seconds:
             jax.block_until_ready(restore())  # compiles
         start = time.perf_counter()
         restored = jax.block_until_ready(restore())
-        seconds.append((time.perf_counter() - start) / len(batch["guide"]))
+        seconds.append((time.perf_counter() - start) / len(batch["target"]))
         images.append(np.asarray(to_uint8(restored[:, 0])))
     row = {"ms": 1e3 * float(np.median(seconds))}
     return row | judge(images, plates, judges)
@@ -161,7 +162,7 @@ def main() -> None:
     plates = load_plates(restorer, args)
     fields = ("name", "steps", "spacing", "start")
     done = {tuple(row[field] for field in fields) for row in rows}
-    for sampler in settings(args, restorer.model.schedule.steps):
+    for sampler in settings(args, restorer.method.schedule.steps):
         setting = {field: getattr(sampler, field) for field in fields}
         if tuple(setting.values()) in done:
             continue

@@ -2,14 +2,14 @@
 
     python benchmarks/synthetic/synthetic_reading.py [--real MDLP_ROOT] [--groups 300]
 
-A row a set: the default mix of styles through every preset, and the real groups. A column a
-picture, frame 1 being the farthest: the similarity (1 - normalised edit distance, mean) and how
-many plates are read whole but for the province. Pictures are brought to the size at which
-`lpdiff evaluate` shows them to the recogniser, PP-OCRv4 (`lpdiff fetch-weights`).
+The table has one row per set: the default mix of styles through every preset, and the real groups.
+It has one column per picture (frame 1 is the farthest) with two figures: the share of plates whose
+text is right but for the province, and the mean similarity (1 - normalised edit distance). Pictures
+are resized as `lpdiff eval` resizes them for the recogniser, PP-OCRv4 (`lpdiff fetch-weights`).
 
-`digit`: how often one digit is told from the nine others by who knows everything else: the other
-characters, the group's motion, optics and light, but not its noise. It compares the three far
-frames with noiseless ones of each digit, and so tells whether the pixels still hold the plate; on
+`digit` says whether the pixels still hold the plate. A judge that knows everything but one digit
+(the other characters, the group's motion, optics and light, but not its noise) compares the three
+far frames with noiseless ones of each digit; the figure is how often the right digit fits best, on
 100 groups at most.
 """
 

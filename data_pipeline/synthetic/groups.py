@@ -2,20 +2,28 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import functools
-import json
+import hashlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
+import signal
+import threading
 import zlib
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from data_pipeline.errors import DataError
+from data_pipeline.files import explained, read_json, write_json
+from data_pipeline.mdlp import read_labels
+from data_pipeline.schema import Map, Text, check
 from data_pipeline.synthetic.degradation import PRESETS, CameraModel, Range, draw, look
 from data_pipeline.synthetic.lettering import VARIED, Lettering, plain_lettering, varied_lettering
 from data_pipeline.synthetic.plates import draw_plate
@@ -32,6 +40,10 @@ _CHUNK = 32
 SCALE = 0.75
 # A generator and a group's index -> far frames, ground truth, text.
 Render = Callable[[np.random.Generator, int], tuple[list[np.ndarray], np.ndarray, str]]
+# In a split's folder: what it was, or is being, drawn with; and one file a finished chunk.
+_PLAN = ".drawn.json"
+_CHUNKS = ".chunks"
+_LIMITS = {"groups": 10_000_000, "num_frames": 1000, "workers": 256}
 
 
 def render_group(
@@ -105,14 +117,19 @@ def synthesize(
 
     Group g holds `root/split/inputs/g/img_<k>.jpg` and `root/split/gt/g/img_<n>.jpg`; its text is
     in `root/labels.json`. The same arguments give the same bytes on any number of workers. The
-    split appears under its name only when it is whole.
+    split appears under its name only when it is whole: until then it is a hidden folder, and a run
+    that was killed is taken up there by the same arguments.
 
     Args:
       root: the data set's folder; it may hold other splits.
       groups: how many, at least 1.
       seed: together with the split's name it decides everything.
       split: `train`, `val` or `test`.
-      num_frames, preset, styles, uniform, letters: see `render_group`.
+      num_frames: see `render_group`.
+      preset: see `render_group`.
+      styles: see `render_group`.
+      uniform: see `render_group`.
+      letters: see `render_group`.
       workers: processes; a script that asks for more than one guards its own start with
         `if __name__ == "__main__"`, as multiprocessing wants it.
       progress: called with the number of groups written so far.
@@ -120,50 +137,113 @@ def synthesize(
         generator and its index; it must be picklable, and knows preset and the like by itself.
 
     Raises:
-      DataError: the split exists, or an argument is out of range.
+      DataError: the split exists and was drawn with other arguments, another run is drawing it, the
+        disk is full, or an argument is out of range.
     """
     target, partial = Path(root) / split, Path(root) / f".{split}.partial"
-    _check(target, partial, groups, num_frames, preset, styles, letters, workers)
+    _check(groups, num_frames, preset, styles, letters, workers)
+    looks = [repr(load_style(style)) for style in styles]
+    plan = _digest(groups, seed, split, num_frames, preset, looks, uniform, letters, repr(render))
+    if _is_drawn(target, plan):
+        return
     options = dict(
         num_frames=num_frames, preset=preset, styles=tuple(styles), uniform=uniform, letters=letters
     )  # fmt: skip
     render = render or functools.partial(_render_drawn, options)
     write = functools.partial(_write_chunk, partial, split, seed, render)
     chunks = [range(i, min(i + _CHUNK, groups)) for i in range(0, groups, _CHUNK)]
-    labels: dict[str, str] = {}
-    partial.mkdir(parents=True)
-    try:
-        with contextlib.closing(_map(write, chunks, workers)) as parts:
+    with explained(partial), _claimed(partial, target, plan) as done:
+        labels: dict[str, str] = {}
+        for chunk in done:
+            labels |= _read_labels(_chunk_file(partial, chunk))
+        left = [chunk for chunk in chunks if chunk.start not in done]
+        with contextlib.closing(_map(write, left, workers)) as parts:
             for part in parts:
                 labels |= part
                 if progress:
                     progress(len(labels))
         _add_labels(Path(root) / "labels.json", labels)
         partial.rename(target)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(target / _CHUNKS)
 
 
 def _check(
-    target: Path,
-    partial: Path,
-    groups: int,
-    num_frames: int,
-    preset: str,
-    styles: Sequence[str],
-    letters: str,
-    workers: int,
+    groups: int, num_frames: int, preset: str, styles: Sequence[str], letters: str, workers: int
 ) -> None:
-    for name, value in (("groups", groups), ("workers", workers)):
+    for name, value in (("groups", groups), ("num_frames", num_frames), ("workers", workers)):
         if value < 1:
             raise DataError(f"{name} is {value}; it must be at least 1")
+        if value > _LIMITS[name]:
+            raise DataError(f"{name} is {value}; it can be at most {_LIMITS[name]:,}")
     check_drawing(num_frames, preset, styles, letters)
-    if target.exists():
-        raise DataError(f"{target} exists; remove it or choose another folder")
-    if partial.exists():
-        raise DataError(
-            f"{partial} exists: another run is writing it, or was killed; remove it if none is"
-        )
+
+
+def _digest(*arguments: object) -> str:
+    """Of all that decides a split's bytes."""
+    return hashlib.sha256(repr(arguments).encode()).hexdigest()
+
+
+def _is_drawn(target: Path, plan: str) -> bool:
+    """Whether a split is there as the plan wants it; raises DataError when it is another."""
+    if not os.path.lexists(target):
+        return False
+    with contextlib.suppress(DataError):
+        if read_json(target / _PLAN) == plan:
+            return True
+    raise DataError(
+        f"{target} exists, and was not drawn with these arguments; remove it or choose another "
+        "folder"
+    )
+
+
+@contextlib.contextmanager
+def _claimed(partial: Path, target: Path, plan: str) -> Iterator[set[int]]:
+    """Keeps other runs out of a split's hidden folder; yields where its finished chunks start.
+
+    What another plan has left there is removed. A failure before the first chunk leaves nothing.
+    """
+    partial.mkdir(parents=True, exist_ok=True)
+    # The kernel gives the lock back when the process ends, however it ends.
+    lock = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(f"{partial}: another run is drawing this split; wait for it") from error
+        _is_drawn(target, plan)  # it may just have been finished
+        yield _taken_up(partial, plan)
+    except BaseException:
+        if not _finished_chunks(partial):
+            shutil.rmtree(partial, ignore_errors=True)
+        raise
+    finally:
+        os.close(lock)
+
+
+def _taken_up(partial: Path, plan: str) -> set[int]:
+    """The chunks that an interrupted run of the same plan has finished; removes any other's."""
+    with contextlib.suppress(DataError):
+        if read_json(partial / _PLAN) == plan:
+            return _finished_chunks(partial)
+    for stale in partial.iterdir():
+        shutil.rmtree(stale) if stale.is_dir() and not stale.is_symlink() else stale.unlink()
+    (partial / _CHUNKS).mkdir()
+    write_json(partial / _PLAN, plan)
+    return set()
+
+
+def _finished_chunks(partial: Path) -> set[int]:
+    return {int(path.stem) for path in (partial / _CHUNKS).glob("[0-9]*.json")}
+
+
+def _chunk_file(partial: Path, start: int) -> Path:
+    return partial / _CHUNKS / f"{start}.json"
+
+
+def _read_labels(path: Path) -> dict[str, str]:
+    labels: dict[str, str] = read_json(path)
+    check(Map(Text(), most=_LIMITS["groups"]), labels, path)
+    return labels
 
 
 def check_drawing(num_frames: int, preset: str, styles: Sequence[str], letters: str) -> None:
@@ -187,30 +267,48 @@ def _map(
         return
     # Not fork: the caller may hold threads (jax does), which a forked child would lose.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, context, initializer=cv2.setNumThreads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(workers, context, initializer=_start_worker) as pool:
         try:
             yield from pool.map(write, chunks)
+        except BrokenProcessPool as error:
+            raise DataError(
+                "a process that draws plates was killed, perhaps because the memory is full; run "
+                "the same command again, with fewer processes (--workers) if it is"
+            ) from error
         finally:
             pool.shutdown(cancel_futures=True)  # after an error or Ctrl-C, start no further chunk
+
+
+def _start_worker() -> None:
+    """Makes a process end with the one that started it, and leave signals to that one."""
+    cv2.setNumThreads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # A parent that is killed tells nobody: its children would wait for work without end.
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 def _write_chunk(
     root: Path, split: str, seed: int, render: Render, indices: range
 ) -> dict[str, str]:
-    """Writes the groups of some indices; returns their texts by name."""
+    """Writes the groups of some indices; returns their texts by name, which are written last."""
     labels = {}
     for index in indices:
         name = f"{split}-{index:06d}"
         rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
         frames, target, labels[name] = render(rng, index)
         inputs, truth = root / "inputs" / name, root / "gt" / name
-        inputs.mkdir(parents=True)
-        truth.mkdir(parents=True)
         for k, frame in enumerate(frames):
             _write_image(inputs / f"img_{k}.jpg", frame)
         _write_image(truth / f"img_{len(frames)}.jpg", target)
+    write_json(_chunk_file(root, indices.start), labels)
     return labels
 
 
@@ -221,16 +319,20 @@ def _render_drawn(
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:
-    path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].tobytes())
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].tobytes())
 
 
 def _add_labels(path: Path, labels: dict[str, str]) -> None:
     """Adds to labels.json, which other splits share; the file is replaced whole."""
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    text = json.dumps(known | labels, ensure_ascii=False, indent=1, sort_keys=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # two splits may be finished at the same time
+        known = read_labels(path.parent)
+        write_json(path, known | labels, sort_keys=True)
+    finally:
+        os.close(folder)
 
 
 def _choose_style(

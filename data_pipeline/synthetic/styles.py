@@ -6,7 +6,7 @@ name takes a path to such a file too.
 """
 
 import functools
-import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import DataError
+from data_pipeline.files import read_json
 
 STYLE_DIRECTORY = Path(__file__).parent / "styles"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
@@ -78,15 +79,13 @@ def load_style(name: str) -> PlateStyle:
       DataError: no such style, or a file that does not describe one.
     """
     path = Path(name) if name.endswith(".json") else STYLE_DIRECTORY / f"{name}.json"
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         known = ", ".join(style_names())
-        raise DataError(
-            f"{name}: no such plate style; choose of {known}, or a .json file"
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"{path}: not a plate style: {error}") from error
+        raise DataError(f"{name}: no such plate style; choose of {known}, or a .json file")
+    try:
+        fields = read_json(path)
+    except DataError as error:
+        raise DataError(f"{error}: not a plate style") from error
     return _parse(path, fields)
 
 
@@ -96,7 +95,7 @@ def _parse(path: Path, fields: Any) -> PlateStyle:
     try:
         style = PlateStyle(name=path.stem, **{key: _frozen(v) for key, v in fields.items()})
         _check(style)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
+    except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise DataError(f"{path}: not a plate style: {error}") from error
     return style
 

@@ -58,6 +58,12 @@ def matches(style: PlateStyle, text: str) -> bool:
     )
 
 
+def alphabet(style: PlateStyle) -> str:
+    """Every character that a plate of the style may have, sorted: the charset of a reading head."""
+    symbols = {symbol for pattern in style.patterns for symbol in pattern}
+    return "".join(sorted({c for symbol in symbols for c in _class(style, symbol)}))
+
+
 def _class(style: PlateStyle, symbol: str) -> Mapping[str, float]:
     """Returns the characters that a pattern's symbol stands for, with their frequencies."""
     if symbol in style.classes:

@@ -12,15 +12,16 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipeline.errors import DataError
 from lpdiff_jax import __version__
-from lpdiff_jax.errors import UserError
+from lpdiff_jax.cli.endings import ending_of, prepare_streams, tell
+from lpdiff_jax.stopping import by_signals
 
 # Subcommand -> module of this package, with flags of its own.
 SCRIPTS = {"train": "train", "eval": "eval"}
 # Subcommand -> module of this package; the order is that of `lpdiff --help`.
 COMMANDS = {
     "restore": "restore",
+    "serve": "serve",
     "benchmark": "benchmark",
     "synthesize": "synthesize",
     "locate": "locate",
@@ -56,16 +57,18 @@ def _module(name: str) -> Any:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one subcommand; returns 0 on success and 2 for a user's mistake."""
+    """Runs one subcommand; returns 0, or a status of `endings`: 2 for a user's mistake."""
+    prepare_streams()
     words = sys.argv[1:] if argv is None else list(argv)
     if words and words[0] in SCRIPTS:
         _module(SCRIPTS[words[0]]).main(words[1:])  # exits
     args = build_parser().parse_args(words)
     try:
-        return args.run(args) or 0
-    except (UserError, DataError) as error:
-        print(f"lpdiff {args.command}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+        with by_signals("stopped by SIGTERM; run the same command again"):
+            return args.run(args) or 0
+    except BaseException as error:
+        ending = ending_of(error)
+        if ending is None:
+            raise
+        tell(f"lpdiff {args.command}", ending[0])
+        return ending[1]

@@ -3,8 +3,9 @@
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lpdiff_jax.cli import arguments
 
 if TYPE_CHECKING:
     from data_pipeline.prepare import Checked
@@ -15,8 +16,10 @@ HELP = "check a tree of frames and write it as shards; or verify shards"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("root", type=Path, help="the raw tree; with --verify, the shards")
-    parser.add_argument("out", type=Path, nargs="?", help="for the shards; must not exist yet")
+    parser.add_argument("root", type=arguments.path, help="the raw tree; with --verify, the shards")
+    parser.add_argument(
+        "out", type=arguments.path, nargs="?", help="for the shards; must not exist yet"
+    )
     parser.add_argument("--strict", action="store_true", help="write nothing if anything is wrong")
     parser.add_argument(
         "--layout",
@@ -30,8 +33,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TRAIN,VAL,TEST",
         help="divide all groups anew by plate, in these shares (0.8,0.1,0.1)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of --split")
-    parser.add_argument("--groups-per-shard", type=_positive, default=1000, metavar="N")
+    parser.add_argument("--seed", type=arguments.seed, default=0, help="of --split")
+    parser.add_argument(
+        "--groups-per-shard", type=arguments.whole(1, 10**9), default=1000, metavar="N"
+    )
     parser.add_argument(
         "--decode", action="store_true", help="store pixels: 3 times the space, faster to read"
     )
@@ -57,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
         checked = divide(checked, shares, args.seed)
     checked = checked.with_problems(find_leaks(checked.splits))
     _list(checked.problems)
+    for note in checked.notes:
+        print(f"note: {note}", file=sys.stderr)
     if checked.problems and args.strict:
         raise DataError(f"{len(checked.problems)} problems, listed above; nothing was written")
     index = write_shards(
@@ -95,7 +102,8 @@ def _print_result(
     if args.json:
         problems = [str(problem) for problem in checked.problems]
         result = {"out": str(args.out), "groups": counts, "left_out": checked.left_out}
-        print(json.dumps({**result, "problems": problems}, ensure_ascii=False))
+        result |= {"problems": problems, "notes": checked.notes}
+        print(json.dumps(result, ensure_ascii=False))
         return
     for split, count in counts.items():
         print(f"{split}: {count} groups in {len(index[split])} shards")
@@ -105,13 +113,6 @@ def _print_result(
 def _list(problems: tuple | list) -> None:
     for problem in problems:
         print(problem, file=sys.stderr)
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
 
 
 def _shares(text: str) -> dict[str, float]:

@@ -1,6 +1,5 @@
 """What `lpdiff train` and `lpdiff eval` share: flags, and errors told without a traceback."""
 
-import errno
 import itertools
 import sys
 import traceback
@@ -13,15 +12,10 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 import configs
-from data_pipeline.errors import DataError
+from data_pipeline.files import local_path
+from lpdiff_jax.cli.endings import PREEMPTED, ending_of, prepare_streams, tell
 from lpdiff_jax.compilation import enable_compilation_cache
-from lpdiff_jax.errors import Preempted, UserError
-
-# Status of a run that a signal stopped after it had saved (EX_TEMPFAIL of sysexits.h): the same
-# command goes on from there, and a scheduler may tell it from a mistake (2) and a failure (1).
-PREEMPTED = 75
-INTERRUPTED = 130
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from lpdiff_jax.stopping import by_signals
 
 
 def define_flags() -> None:
@@ -41,11 +35,17 @@ def define_process_flags() -> None:
 
 
 def join_processes() -> None:
-    """Joins the processes that the flags or the environment name; before any computation."""
+    """Joins the processes that the flags or the environment name; before any computation.
+
+    Raises:
+      UserError: they do not meet, or there is no device to compute on.
+    """
+    from lpdiff_jax.parallel.platform import require_platform
     from lpdiff_jax.parallel.processes import initialize
 
     values = flags.FLAGS
     initialize(values.coordinator, values["process-id"].value, values["process-count"].value)
+    require_platform()
 
 
 def run(main: Callable[[ConfigDict, Path], None], argv: Sequence[str]) -> None:
@@ -66,6 +66,7 @@ def run(main: Callable[[ConfigDict, Path], None], argv: Sequence[str]) -> None:
             traceback.print_exc()
             _leave(1)
 
+    prepare_streams()
     # A configuration's overrides are looked for in sys.argv.
     sys.argv = [sys.argv[0], *map(_with_config_file, argv, ["", *argv])]
     app.run(call, sys.argv, flags_parser=_parse)
@@ -104,17 +105,13 @@ def find_config(name: str) -> str:
 def _explained(main: Callable[[ConfigDict, Path], None]) -> None:
     """Calls main(config, workdir); what a user is meant to read ends in `fail`."""
     try:
-        main(flags.FLAGS.config, Path(flags.FLAGS.workdir))
-    except (UserError, DataError) as error:
-        fail(str(error))
-    except OSError as error:
-        if error.errno not in _FULL:
+        with by_signals("stopped by SIGTERM; the same command goes on from here"):
+            main(flags.FLAGS.config, local_path(flags.FLAGS.workdir))
+    except BaseException as error:
+        ending = ending_of(error)
+        if ending is None:
             raise
-        fail(f"{error.filename or ''}: {error.strerror}; make room, and run the command again")
-    except Preempted as stopped:
-        fail(str(stopped), PREEMPTED)
-    except KeyboardInterrupt:
-        fail("interrupted; the same command goes on from the newest checkpoint", INTERRUPTED)
+        fail(*ending)
 
 
 def quieten_libraries() -> None:
@@ -135,7 +132,7 @@ def quieten_libraries() -> None:
 
 def fail(message: str, status: int = 2) -> None:
     """Prints a message and exits; status 2 is a user's mistake."""
-    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
+    tell(Path(sys.argv[0]).name, message)
     _leave(status)
 
 

@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from data_pipeline.errors import DataError
+from lpdiff_jax.cli import arguments
 
 if TYPE_CHECKING:
     from data_pipeline.synthetic.groups import Render
@@ -15,10 +16,14 @@ HELP = "draw plates and photograph them from afar, into a data set in MDLP's lay
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("directory", metavar="DIR", help="the data set's folder")
+    parser.add_argument(
+        "directory", type=arguments.path, metavar="DIR", help="the data set's folder"
+    )
     parser.add_argument("--groups", type=int, required=True, help="groups in train")
     parser.add_argument("--val-groups", type=int, default=0, help="groups in val (default 0)")
-    parser.add_argument("--seed", type=int, required=True, help="same seed, same bytes")
+    parser.add_argument(
+        "--seed", type=arguments.whole(0, 2**63 - 1), required=True, help="same seed, same bytes"
+    )
     parser.add_argument("--frames", type=int, default=3, help="far frames a group (default 3)")
     parser.add_argument(
         "--preset",
@@ -58,8 +63,8 @@ def run(args: argparse.Namespace) -> None:
     """Writes the splits that were asked for."""
     from data_pipeline.synthetic.groups import synthesize
 
-    if args.val_groups < 0 or args.seed < 0:
-        raise DataError("--val-groups and --seed must not be negative")
+    if args.val_groups < 0:
+        raise DataError("--val-groups must not be negative")
     counts = {"train": args.groups} | ({"val": args.val_groups} if args.val_groups else {})
     if args.pictures and args.part == "held-out":
         counts = {"val": args.groups}

@@ -9,6 +9,8 @@ from lpdiff_jax.errors import check_choice
 
 NAMES = ("linear", "quad", "warmup10", "warmup50", "const", "jsd", "cosine")
 SPACINGS = ("uniform", "quadratic", "log_snr")
+# More than any process is divided into; a file or a flag may ask for a thousand million.
+MAX_STEPS = 100_000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,8 +137,8 @@ def make_schedule(
     Raises:
       ValueError: an unknown name or a schedule that leaves (0, 1].
     """
-    if steps < 1:
-        raise ValueError(f"schedule steps are at least 1, not {steps}")
+    if not 1 <= steps <= MAX_STEPS:
+        raise ValueError(f"schedule steps are between 1 and {MAX_STEPS:,}, not {steps}")
     if name == "linear":
         betas = np.linspace(start, end, steps)
     elif name == "quad":

@@ -10,6 +10,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example, Source
+from data_pipeline.files import explained
 from data_pipeline.images import decode_image
 from data_pipeline.pipeline import decode_text, eval_batches
 from lpdiff_jax.errors import UserError
@@ -305,5 +306,6 @@ class _Run:
         for row in (*rows.FIRST_ESTIMATES, rows.RESTORED):
             for i in valid if row in images else ():
                 path = rows.image_path(self.output_dir, row, names[i])
-                path.parent.mkdir(exist_ok=True)
-                write_image(path, images[row].images[i])
+                with explained(path):
+                    path.parent.mkdir(exist_ok=True)
+                    write_image(path, images[row].images[i])

@@ -13,6 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.files import explained
+
 Record = dict[str, Any]
 # Row -> (positions [n] of the plates in the source, their features [n, D]).
 RowFeatures = dict[str, tuple[np.ndarray, np.ndarray]]
@@ -28,7 +30,8 @@ class Part:
 
     def append(self, records: Sequence[Record]) -> None:
         """Adds plates' records to the part's file, one JSON object a line."""
-        with (self.directory / f"records-{self.process}.jsonl").open("a", encoding="utf-8") as file:
+        path = self.directory / f"records-{self.process}.jsonl"
+        with explained(path), path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
     def add_features(self, row: str, positions: Sequence[int], features: np.ndarray) -> None:
@@ -43,13 +46,18 @@ class Part:
         for number, (positions, features) in enumerate(self.features.values()):
             arrays |= {f"positions{number}": positions, f"features{number}": features}
         names = np.array(list(self.features), str)
-        np.savez(self.directory / f"features-{self.process}.npz", names=names, **arrays)
+        path = self.directory / f"features-{self.process}.npz"
+        with explained(path):
+            np.savez(path, names=names, **arrays)
 
 
 def clear(directory: Path) -> None:
     """Makes an empty directory for the parts."""
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.mkdir(parents=True)
+    with explained(directory):
+        if directory.is_symlink():
+            directory.unlink()  # what it leads to is somebody else's
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
 
 
 def gather(directory: Path) -> tuple[list[Record], RowFeatures]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from data_pipeline.files import local_path
 from data_pipeline.sources import open_source
 from lpdiff_jax.evaluation.data_checks import group_problems, seen_in_training
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
@@ -45,9 +46,9 @@ def evaluate_run(
       UserError: no model, or no plate that can be judged.
       DataError: the data cannot be opened.
     """
-    output = Path(output or workdir / "eval")
-    trained_on = Path(config.data.root or workdir / "data")
-    root = Path(data or trained_on)
+    output = local_path(output or workdir / "eval")
+    trained_on = local_path(config.data.root or workdir / "data")
+    root = local_path(data or trained_on)
     chosen = {"max_frames": config.data.num_frames} | config.eval.to_dict() | options
     report = evaluate(
         None if model == NO_MODEL else Restorer.load(model or workdir),

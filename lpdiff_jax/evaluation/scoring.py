@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.labels import normalise
 from lpdiff_jax.evaluation import rows
 from lpdiff_jax.evaluation.judges import Judges
 from lpdiff_jax.evaluation.reading import fusion
@@ -72,7 +73,8 @@ def score_reading(reading: Reading, text: str) -> Scores:
     scores: Scores = asdict(reading)
     scores["reading"] = scores.pop("text")
     if text:
-        scores["ned"] = normalised_edit_distance(reading.text, text)
+        # Labels have no separators; a recogniser's own alphabet may.
+        scores["ned"] = normalised_edit_distance(normalise(reading.text), text)
     return scores
 
 

@@ -8,14 +8,17 @@ is made larger than the bytes of the file that hold it.
 
 import io
 import math
+import mmap
 import os
 import pickle
+import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, cast
 
 import ml_dtypes
 import numpy as np
@@ -25,6 +28,9 @@ from lpdiff_jax.pytorch import safe_pickle
 
 _MAX_FILE_BYTES = 16 * 2**30
 _MAX_PICKLE_BYTES = 64 * 2**20
+_MAX_MEMBERS = 100_000
+_MAX_AXES = 8
+_MAX_LENGTH = 2**40  # elements of a storage, along an axis, between two elements
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _ALIGNMENT = 64  # torch aligns storages so that a file can be mapped into memory
 
@@ -53,15 +59,40 @@ def read_torch_file(path: str | Path) -> Any:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UserError(f"{path}: cannot be read (not a file)")
+        if status.st_size > _MAX_FILE_BYTES:
             raise UserError(f"{path}: larger than {_MAX_FILE_BYTES >> 30} GiB; not a checkpoint")
-        with path.open("rb") as stream:
-            if zipfile.is_zipfile(stream):
-                return _read_zip(stream, str(path))
-            stream.seek(0)
-            return _read_legacy(stream, str(path))
+        if not status.st_size:
+            raise UserError(f"{path}: not a PyTorch checkpoint (the file is empty)")
+        with path.open("rb") as file:
+            if zipfile.is_zipfile(file):
+                return _read_zip(file, str(path))
+            # Of a mapped file no more can be read than there is, however much a field asks for.
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as stream:
+                return _read_legacy(stream, str(path))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except _DAMAGE as error:
+        raise UserError(f"{path}: damaged ({safe_pickle.brief(error)})") from error
+
+
+# What a hostile archive provokes in zipfile, beside its own exception.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    NotImplementedError,
+    EOFError,
+    ValueError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    RuntimeError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 
 
 def read_torchscript(path: str | Path) -> dict[str, np.ndarray]:
@@ -73,7 +104,10 @@ def read_torchscript(path: str | Path) -> dict[str, np.ndarray]:
     module = read_torch_file(path)
     if not isinstance(module, safe_pickle.Record):
         raise UserError(f"{path}: not a TorchScript module")
-    return dict(_module_arrays(module, ""))
+    try:
+        return dict(_module_arrays(module, ""))
+    except (RecursionError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: damaged (a module holds itself, or no entries)") from error
 
 
 def write_state_dict(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
@@ -116,8 +150,10 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
     """Views a storage as a tensor; sizes, strides and offset count elements."""
     if not isinstance(storage, np.ndarray) or len(shape) != len(strides):
         raise ValueError("a tensor without storage")
-    if not all(isinstance(n, int) and n >= 0 for n in (offset, *shape, *strides)):
+    if not all(isinstance(n, int) and 0 <= n <= _MAX_LENGTH for n in (offset, *shape, *strides)):
         raise ValueError("a tensor's shape is not made of counts")
+    if len(shape) > _MAX_AXES:
+        raise ValueError(f"a tensor of {len(shape)} axes")
     last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     count = math.prod(shape)
     # More elements than the storage has would let a small file fill the memory.
@@ -171,7 +207,7 @@ class _StorageId:
         kind, storage_type, key, _, size = reference[:5]
         if kind != "storage" or not isinstance(storage_type, safe_pickle.Global):
             raise ValueError("a reference to something that is not a storage")
-        if not (isinstance(key, str) and isinstance(size, int) and size >= 0):
+        if not (isinstance(key, str) and isinstance(size, int) and 0 <= size <= _MAX_LENGTH):
             raise ValueError("a storage without name or size")
         return cls(key, _STORAGE_DTYPES[storage_type.name], size)
 
@@ -189,9 +225,11 @@ class _StorageId:
 def _read_zip(stream: BinaryIO, source: str) -> Any:
     try:
         with zipfile.ZipFile(stream) as archive:
+            if len(archive.infolist()) > _MAX_MEMBERS:
+                raise UserError(f"{source}: more members than any checkpoint has")
             return _read_archive(archive, source)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
-        raise UserError(f"{source}: the archive is damaged ({error})") from error
+    except _DAMAGE as error:
+        raise UserError(f"{source}: the archive is damaged ({safe_pickle.brief(error)})") from error
 
 
 def _read_archive(archive: zipfile.ZipFile, source: str) -> Any:
@@ -220,26 +258,35 @@ def _read_archive(archive: zipfile.ZipFile, source: str) -> Any:
 def _member_reader(archive: zipfile.ZipFile, source: str) -> Callable[[str], bytes]:
     """Returns a reader of members that refuses compressed ones: a small file could hold a huge."""
 
+    room = os.fstat(archive.fp.fileno()).st_size if archive.fp else 0
+
     def read(name: str) -> bytes:
+        nonlocal room
         try:
             info = archive.getinfo(name)
         except KeyError:
-            raise UserError(f"{source}: truncated: it lacks its member {name!r}") from None
+            raise UserError(f"{source}: truncated: it lacks its member {name[:200]!r}") from None
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             raise UserError(f"{source}: member {name!r} is compressed, which torch.save never does")
+        # Members that lie over each other would let a small file fill the memory.
+        room -= info.file_size
+        if room < 0:
+            raise UserError(f"{source}: its members are larger than the file")
         return archive.read(info)
 
     return read
 
 
-def _read_legacy(stream: BinaryIO, source: str) -> Any:
+def _read_legacy(stream: mmap.mmap, source: str) -> Any:
     """Reads the format before torch 1.6: header pickles, the object, storages in their order."""
 
     def read_pickle(
         storage: Callable[[Any], Any] | None = None,
         constructors: Mapping[str, safe_pickle.Constructor | None] = _CONSTRUCTORS,
     ) -> Any:
-        return safe_pickle.load(stream, constructors, source=source, persistent_load=storage)
+        return safe_pickle.load(
+            cast(BinaryIO, stream), constructors, source=source, persistent_load=storage
+        )
 
     magic = stream.read(2)
     if magic == b"PK":
@@ -267,9 +314,10 @@ def _read_legacy(stream: BinaryIO, source: str) -> Any:
 
 
 def _read_legacy_storages(
-    stream: BinaryIO, keys: Any, wanted: Mapping[str, _StorageId], source: str
+    stream: mmap.mmap, keys: Any, wanted: Mapping[str, _StorageId], source: str
 ) -> dict[str, np.ndarray]:
-    if not isinstance(keys, list) or set(map(str, keys)) != set(wanted):
+    known = isinstance(keys, list) and all(isinstance(key, str) for key in keys)
+    if not known or sorted(keys) != sorted(wanted):
         raise UserError(f"{source}: damaged: its list of storages does not fit its tensors")
     storages = {}
     for key in keys:

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from data_pipeline.tree import printable
+from lpdiff_jax.diffusion.schedule import MAX_STEPS
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods.lpdiff.model import LPDiff, build_model
 from lpdiff_jax.methods.lpdiff.released import released_model
@@ -26,6 +28,19 @@ from lpdiff_jax.storage.model_directory import StoredModel
 
 StateDict = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]
+# Bounds of what a file may ask for: far beyond the published sizes, and built in seconds.
+_MAX_ENTRIES = 20_000
+_MAX_NAME = 300
+_MAX_WIDTH = 16_384
+_MAX_LEVELS = 10
+_MAX_BLOCKS = 16
+_MAX_KERNEL = 64
+_MAX_SIDE = 4096
+_MAX_GROUPS = 4096
+# What programs wrap a state dict in, the wanted ones first (BasicSR's params_ema is the average).
+_WRAPPERS = ("state_dict", "params_ema", "params", "model_state_dict", "model")
+# What wrappers of modules put into names: DataParallel, torch.compile.
+_PREFIXES = ("module", "_orig_mod")
 _LISTED = 12  # entries named in a message before it says how many more there are
 
 # Fields that any model of the published architecture may choose.
@@ -61,8 +76,13 @@ def read_checkpoint(
     norm_groups: int = 32,
     betas: Sequence[float] | None = None,
     image_size: tuple[int, int] = (112, 224),
+    companion: str | Path | None = None,
+    chain_steps: int = 15,
 ) -> StoredModel:
     """Reads a `..._gen.pth` of the published program. Nothing in the file is executed.
+
+    A file of one of the systems that LP-Diff is compared with is read too, see
+    `pytorch.baselines.reading`.
 
     The result's `config` has the sections `model` and `sampler` that compute what the published
     program computes; its `extra` holds what they do not use (schedule buffers, counters, unused
@@ -74,12 +94,22 @@ def read_checkpoint(
         gives wrong restorations, and nothing in the file can tell.
       betas: the noise schedule, [T] in (0, 1], for files without their own (or instead of it).
       image_size: (height, width) that the model works at.
+      companion: a second file, where a compared system has two.
+      chain_steps: of ResShift's chain.
 
     Raises:
       UserError: not such a file; or entries are missing, extra or of the wrong shape: it lists
         which.
     """
-    state = _state_dict(read_torch_file(path), str(path))
+    from lpdiff_jax.pytorch.baselines import reading  # whose state dicts are unwrapped here
+
+    content = read_torch_file(path)
+    others = [] if companion is None else [(read_torch_file(companion), str(companion))]
+    if others or reading.recognise(content):
+        _check_choices(norm_groups, image_size, str(path))
+        asked = reading.Asked(image_size, chain_steps, norm_groups)
+        return reading.from_contents([(content, str(path)), *others], asked)
+    state = _state_dict(content, str(path))
     return from_state_dict(
         state, norm_groups=norm_groups, betas=betas, image_size=image_size, source=str(path)
     )
@@ -94,6 +124,7 @@ def from_state_dict(
     source: str = "state dict",
 ) -> StoredModel:
     """As `read_checkpoint`, from the state dict itself (numpy arrays by name)."""
+    _check_choices(norm_groups, image_size, source)
     shapes = {name: array.shape for name, array in state.items()}
     config = released_model(image_size) | {
         "condition": _infer_condition(shapes, source),
@@ -103,7 +134,7 @@ def from_state_dict(
     try:
         model = build_model(config)
         entries = _entries(model)
-    except (ValueError, UserError) as error:
+    except (ValueError, TypeError, LookupError, ArithmeticError, UserError) as error:
         raise UserError(
             f"{source}: cannot be built with image size {image_size} and {norm_groups} norm "
             f"groups ({error}); give others"
@@ -158,23 +189,8 @@ def write_checkpoint(
 
 
 def _state_dict(content: Any, source: str) -> StateDict:
-    """Returns the state dict in a file's content, or says what it is instead."""
-    if isinstance(content, dict) and "optimizer" in content:
-        raise UserError(
-            f"{source}: this is the optimizer's half of a checkpoint; the weights are in the file "
-            "whose name ends in _gen.pth"
-        )
-    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content["state_dict"]
-    if not isinstance(content, dict) or not content:
-        raise UserError(f"{source}: holds no state dict (tensors by name)")
-    wrong = [
-        name if isinstance(name, str) else "a number"
-        for name, value in content.items()
-        if not (isinstance(name, str) and isinstance(value, np.ndarray))
-    ]
-    if wrong:
-        raise UserError(f"{source}: not a plain state dict; not tensors by name: {_listing(wrong)}")
+    """Returns LP-Diff's state dict in a file's content, or says what it is instead."""
+    content = plain_state_dict(content, source)
     if not any(name.startswith(("denoise_fn.", "MTA.")) for name in content):
         raise UserError(
             f"{source}: not a checkpoint of LP-Diff (whose entries begin with denoise_fn. and "
@@ -183,13 +199,76 @@ def _state_dict(content: Any, source: str) -> StateDict:
     return content
 
 
+def plain_state_dict(content: Any, source: str) -> dict[str, np.ndarray]:
+    """Returns the arrays by name in a file's content, out of what programs wrap them in.
+
+    Raises:
+      UserError: there are none, or names or objects that no program writes.
+    """
+    if isinstance(content, dict) and "optimizer" in content:
+        raise UserError(
+            f"{source}: this is the optimizer's half of a checkpoint; the weights are in the file "
+            "whose name ends in _gen.pth"
+        )
+    content = _unwrapped(content)
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{source}: holds no state dict (tensors by name)")
+    if len(content) > _MAX_ENTRIES:
+        raise UserError(f"{source}: {len(content)} entries are more than any checkpoint has")
+    wrong = [
+        name if isinstance(name, str) else "a number"
+        for name, value in content.items()
+        if not (isinstance(name, str) and isinstance(value, np.ndarray))
+    ]
+    if wrong:
+        raise UserError(f"{source}: not a plain state dict; not tensors by name: {_listing(wrong)}")
+    odd = [name for name in content if len(name) > _MAX_NAME or not name.isprintable()]
+    if odd:
+        raise UserError(f"{source}: damaged: names that no program writes: {_listing(odd)}")
+    return _without_prefixes(content, source)
+
+
+def _unwrapped(content: Any) -> Any:
+    """The state dict inside of what programs wrap it in; the content itself where there is none."""
+    for _ in _WRAPPERS:
+        if not isinstance(content, dict):
+            break
+        inner = [content[w] for w in _WRAPPERS if isinstance(content.get(w), dict) and content[w]]
+        if not inner:
+            break
+        content = inner[0]
+    return content
+
+
+def _without_prefixes(state: StateDict, source: str) -> dict[str, np.ndarray]:
+    """The entries without what DataParallel and torch.compile put into their names."""
+    found = {}
+    for name, array in state.items():
+        plain = ".".join(part for part in name.split(".") if part not in _PREFIXES)
+        if plain in found:
+            raise UserError(f"{source}: holds {plain} twice, once as {name}")
+        found[plain] = array
+    return found
+
+
+def _check_choices(norm_groups: int, image_size: tuple[int, int], source: str) -> None:
+    """Raises UserError for what no network can have."""
+    if not 1 <= norm_groups <= _MAX_GROUPS:
+        raise UserError(f"{source}: norm groups are 1 to {_MAX_GROUPS}, not {norm_groups}")
+    if len(image_size) != 2 or not all(1 <= side <= _MAX_SIDE for side in image_size):
+        raise UserError(f"{source}: image sizes are 1 to {_MAX_SIDE} each way, not {image_size}")
+
+
 def _infer_condition(shapes: Shapes, source: str) -> dict[str, Any]:
     """Reads the condition network's widths from names and shapes."""
     # Convolutions and norms alternate; both have weights.
     convolutions = _numbers(shapes, r"MTA\.encoder\.encoder\.(\d+)\.weight")[::2]
     if not convolutions:
         raise UserError(f"{source}: lacks all entries of MTA.encoder")
-    kernel = shapes.get("MTA.IntraframeAtt.channel_attention.channel_conv1.weight", (1, 6, 1))[-1]
+    _check_count("stages of MTA.encoder", len(convolutions), _MAX_LEVELS, source)
+    name = "MTA.IntraframeAtt.channel_attention.channel_conv1.weight"
+    kernel = _last(shapes, name, 1)
+    _check_count(f"the kernel of {name}", kernel, _MAX_KERNEL, source)
     return condition.RELEASED | {
         "features": tuple(
             _width(shapes, f"MTA.encoder.encoder.{i}.weight", source) for i in convolutions
@@ -212,6 +291,8 @@ def _infer_denoiser(shapes: Shapes, norm_groups: int, source: str) -> dict[str, 
         raise UserError(f"{source}: lacks all residual blocks of denoise_fn.downs")
     levels = len(shrinks) + 1
     blocks = (shrinks[0] if shrinks else residual[-1] + 1) - 1
+    _check_count("levels of denoise_fn.downs", levels, _MAX_LEVELS, source)
+    _check_count("blocks a level of denoise_fn.downs", blocks, _MAX_BLOCKS, source)
     features = _width(shapes, "denoise_fn.downs.0.weight", source)
     widths = [
         _width(shapes, f"denoise_fn.downs.{first}.res_block.block1.block.3.weight", source)
@@ -236,11 +317,24 @@ def _infer_denoiser(shapes: Shapes, norm_groups: int, source: str) -> dict[str, 
 def _width(shapes: Shapes, name: str, source: str) -> int:
     if not shapes.get(name):
         raise UserError(f"{source}: lacks {name}, without which the network's shape is unknown")
+    _check_count(f"the width of {name}", shapes[name][0], _MAX_WIDTH, source)
     return shapes[name][0]
+
+
+def _last(shapes: Shapes, name: str, default: int) -> int:
+    """The length of an entry's last axis."""
+    return shapes[name][-1] if shapes.get(name) else default
+
+
+def _check_count(what: str, count: int, most: int, source: str) -> None:
+    if not 1 <= count <= most:
+        raise UserError(f"{source}: {what}: {count}; allowed: 1 to {most}")
 
 
 def _numbers(names: Iterable[str], pattern: str) -> list[int]:
     """The numbers that the pattern's group takes among the names, ascending."""
+    # As many digits as a number may have that stands for a place in a network.
+    pattern = pattern.replace(r"\d+", "[0-9]{1,6}")
     return sorted({int(match[1]) for name in names if (match := re.fullmatch(pattern, name))})
 
 
@@ -248,8 +342,9 @@ def _betas(state: StateDict, betas: Sequence[float] | None, source: str) -> list
     if betas is None:
         if "betas" not in state:
             raise UserError(f"{source}: has no schedule buffer `betas`; give betas")
-        betas = state["betas"].astype(np.float64).ravel().tolist()
+        betas = state["betas"].ravel()[: MAX_STEPS + 1].astype(np.float64).tolist()
     values = np.asarray(betas, np.float64)
+    _check_count("steps of the noise schedule", max(values.size, 1), MAX_STEPS, source)
     if not (values.ndim == 1 and values.size and (values > 0).all() and (values <= 1).all()):
         raise UserError(f"{source}: the noise schedule's betas are not all in (0, 1]")
     return values.tolist()
@@ -289,14 +384,23 @@ def _check(
             for name in entries
             if name in state and not jnp.issubdtype(state[name].dtype, jnp.floating)
         ],
+        "with values that are no numbers (NaN or infinite)": [
+            name for name in entries if name in state and not _is_finite(state[name])
+        ],
     }
     found = [f"  {kind}: {_listing(names)}" for kind, names in problems.items() if names]
     if found:
         raise UserError("\n".join([f"{source}: does not fit the published network:", *found]))
 
 
+def _is_finite(array: np.ndarray) -> bool:
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        return True
+    return bool(np.isfinite(array.astype(np.float32, copy=False)).all())
+
+
 def _listing(names: Iterable[str]) -> str:
-    names = [name[:200] for name in names]
+    names = [printable(name[:200]) for name in names]
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
     return ", ".join(names[:_LISTED]) + more
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, runtime_checkable
 
+from data_pipeline.tree import printable
 from lpdiff_jax.errors import UserError
 
 Constructor = Callable[..., Any]
@@ -84,9 +85,20 @@ def load(
         return machine.run(stream)
     except _DAMAGE as error:
         raise UserError(
-            f"{source}: damaged, or not such a file at all (its pickle cannot be read: {error})"
+            f"{source}: damaged, or not such a file at all (its pickle cannot be read: "
+            f"{brief(error)})"
         ) from error
 
+
+def brief(error: Exception) -> str:
+    """An error of a library in one short line that can be printed, whatever a file put into it."""
+    return printable(str(error).partition("\n")[0][:300]) or type(error).__name__
+
+
+# A checkpoint of 20,000 tensors takes a million instructions, each a microsecond or two.
+_MAX_INSTRUCTIONS = 2_000_000
+# The largest number that a format needs is its mark, of 77 bits.
+_MAX_BITS = 128
 
 # What malformed bytes provoke in pickletools, in the machine and in constructors.
 _DAMAGE = (
@@ -130,9 +142,13 @@ class _Machine:
 
     def run(self, stream: BinaryIO) -> Any:
         """Executes the instructions up to STOP; returns the value on top."""
-        for opcode, argument, _ in pickletools.genops(stream):
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
             if opcode.name == "STOP":
                 return self.stack.pop()
+            if count == _MAX_INSTRUCTIONS:
+                raise ValueError(f"it has more than {_MAX_INSTRUCTIONS:,} instructions")
+            if isinstance(argument, int) and argument.bit_length() > _MAX_BITS:
+                raise ValueError(f"a number of {argument.bit_length():,} bits")
             self.step(opcode.name, argument)
         raise ValueError("it has no end")
 
@@ -234,8 +250,8 @@ class _Machine:
             if key in self.constructors:
                 return self.constructors[key]
         raise UserError(
-            f"{self.source}: its pickle refers to `{name[:200]}`, which no checkpoint needs; "
-            "nothing of it was executed. Do not open such a file with pickle or torch.load"
+            f"{self.source}: its pickle refers to `{printable(name[:200])}`, which no checkpoint "
+            "needs; nothing of it was executed. Do not open such a file with pickle or torch.load"
         )
 
     def construct(self, _: None) -> None:

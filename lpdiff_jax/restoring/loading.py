@@ -1,7 +1,7 @@
 """Finding a model: what its source is, and its method and variables."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from data_pipeline.tree import printable
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods import registry
 from lpdiff_jax.methods.base import Method, Variables
@@ -52,7 +53,10 @@ def load(source: str | Path | None = None, **of_pth: Any) -> Loaded:
 
         return _of_stored(read_checkpoint(path, **of_pth))
     if is_model_directory(path):
-        return _of_stored(load_model(path))
+        loaded = _of_stored(load_model(path))
+        if path != PACKAGED:  # which a test checks: that takes a second
+            check_fits(loaded, path)
+        return loaded
     if path.exists():
         return load_run(path)
     raise UserError(
@@ -66,6 +70,50 @@ def _of_stored(stored: StoredModel) -> Loaded:
     variables = jax.tree.map(lambda x: np.asarray(x, np.float32), stored.variables)
     defaults = stored.config.get("sampler") or {}
     return Loaded(registry.build(stored.config), variables, defaults, stored.config)
+
+
+def check_fits(loaded: Loaded, source: Path) -> None:
+    """Raises UserError unless the variables are those that the configuration describes.
+
+    Args:
+      loaded: a model.
+      source: what to call it in the message.
+    """
+    method, variables = loaded.method, loaded.variables
+    unknown = [name for name in variables if name not in method.networks]
+    if unknown or method.networks[0] not in variables:
+        raise UserError(
+            f"{source}: its weights are of {_listing(variables)}; this kind of model has "
+            f"{_listing(method.networks)}"
+        )
+    # Whatever a file's configuration provokes is its own fault: shapes that cannot be, choices that
+    # exclude each other.
+    try:
+        method.choose(loaded.defaults)
+        init = partial(method.init, networks=method.networks)
+        expected = jax.eval_shape(init, jax.random.key(0))
+        shapes = {name: _shapes(expected[name]) for name in variables}
+    except Exception as error:
+        why = printable((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
+        raise UserError(f"{source}: its configuration describes no model ({why})") from error
+    found = {name: _shapes(network) for name, network in variables.items()}
+    for name in variables:
+        for place in sorted(shapes[name].keys() | found[name].keys()):
+            wanted, there = shapes[name].get(place), found[name].get(place)
+            if wanted != there:
+                raise UserError(
+                    f"{source}: its weights are not those of its configuration: {name}{place} is "
+                    f"{there or 'missing'}, expected {wanted or 'nothing of that name'}"
+                )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {printable(jax.tree_util.keystr(path)): tuple(leaf.shape) for path, leaf in leaves}
+
+
+def _listing(names: Iterable[str]) -> str:
+    return ", ".join(printable(name[:100]) for name in list(names)[:10]) or "nothing"
 
 
 def load_run(source: Path) -> Loaded:

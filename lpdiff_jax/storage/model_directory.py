@@ -13,17 +13,27 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import safetensors
 import safetensors.numpy
 
+from data_pipeline.errors import DataError
+from data_pipeline.files import cannot_write, parse_json, read_bytes
+from data_pipeline.tree import printable
 from lpdiff_jax.errors import UserError
+from lpdiff_jax.storage.bounds import fault_of_section
 
 CONFIG = "config.json"
 WEIGHTS = "weights.safetensors"
 MANIFEST = "manifest.json"
 _FORMAT = 1
+# Bytes of each file that are read at most; the largest published model has 0.4 GB of weights.
+_LIMITS = {MANIFEST: 10**6, CONFIG: 10**7, WEIGHTS: 16 * 2**30}
+_MAX_ARRAYS = 20_000
+_MAX_NAME = 300
+_MAX_DEPTH = 20
 _DTYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -54,8 +64,8 @@ class StoredModel:
 
 
 def is_model_directory(path: str | Path) -> bool:
-    """Whether the folder claims to hold a model."""
-    return (Path(path) / MANIFEST).is_file()
+    """Whether the folder claims to hold a model; what it lacks, `load_model` says."""
+    return any(os.path.lexists(Path(path) / name) for name in (MANIFEST, WEIGHTS))
 
 
 def save_model(
@@ -94,16 +104,17 @@ def save_model(
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
         os.replace(partial, directory)
     except OSError as error:
-        raise UserError(f"{directory}: cannot be written ({error.strerror})") from error
+        raise UserError(cannot_write(directory, error)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def load_model(directory: str | Path) -> StoredModel:
-    """Reads a model and checks it against its manifest.
+    """Reads a model and checks it against its manifest and against the bounds of any model.
 
     Raises:
-      UserError: a file is missing, unreadable, or differs from what was saved.
+      UserError: a file is missing, unreadable, or differs from what was saved; a section of the
+        configuration is missing or out of bounds; weights are no numbers, or NaN or infinite.
     """
     directory = Path(directory)
     manifest = _json_object(_read(directory / MANIFEST), directory / MANIFEST)
@@ -113,17 +124,30 @@ def load_model(directory: str | Path) -> StoredModel:
             f"version, which reads format {_FORMAT}; upgrade lpdiff-jax"
         )
     content = {name: _checked(directory / name, manifest) for name in (CONFIG, WEIGHTS)}
+    config = _json_object(content[CONFIG], directory / CONFIG)
+    _check_config(config, directory / CONFIG)
     arrays = _arrays(content[WEIGHTS], directory / WEIGHTS)
     extra_prefix = "extra/"
     return StoredModel(
-        config=_json_object(content[CONFIG], directory / CONFIG),
-        variables=_unflatten(arrays).get("variables", {}),
+        config=config,
+        variables=_unflatten(arrays, directory / WEIGHTS),
         extra={
             name.removeprefix(extra_prefix): array
             for name, array in arrays.items()
             if name.startswith(extra_prefix)
         },
     )
+
+
+def _check_config(config: Mapping[str, Any], path: Path) -> None:
+    """Raises UserError unless the sections are there and within bounds."""
+    if not isinstance(config.get("model"), dict):
+        raise UserError(f"{path}: lacks the section `model`; it is no configuration of a model")
+    sections = [name for name in ("model", "sampler") if config.get(name) is not None]
+    for name in sections:
+        fault = fault_of_section(config[name], name)
+        if fault:
+            raise UserError(f"{path}: {fault}")
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, np.ndarray]]:
@@ -136,24 +160,37 @@ def _flatten(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, np.nda
             yield f"{prefix}/{key}", np.asarray(value)
 
 
-def _unflatten(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def _unflatten(arrays: Mapping[str, np.ndarray], path: Path) -> dict[str, Any]:
+    """The arrays below `variables/` as nested dicts; raises UserError for what are no weights."""
     tree: dict[str, Any] = {}
     for name, array in arrays.items():
-        *parents, leaf = name.split("/")
+        if not name.startswith("variables/"):
+            continue
+        _, *parents, leaf = name.split("/")
+        if not jnp.issubdtype(array.dtype, jnp.floating):
+            raise UserError(f"{path}: {name} is of {array.dtype}, not of floating point")
+        if not np.isfinite(array).all():
+            raise UserError(
+                f"{path}: {name} holds NaN or infinite values; such a model restores nothing: "
+                "fetch it again, or pack an earlier checkpoint"
+            )
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UserError(f"{path}: {name}: {parent!r} is an array and holds others, too")
+        if leaf in node:
+            raise UserError(f"{path}: {name} is an array and holds others, too")
         node[leaf] = array
     return tree
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
+        return read_bytes(path, _LIMITS[path.name])
+    except DataError as error:
         raise UserError(
-            f"{path}: cannot be read ({error.strerror}); a model is a folder with "
-            f"{CONFIG}, {WEIGHTS} and {MANIFEST}"
+            f"{error}; a model is a folder with {CONFIG}, {WEIGHTS} and {MANIFEST}"
         ) from error
 
 
@@ -174,19 +211,26 @@ def _arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
     """Decodes safetensors; its own numpy reader does not know bfloat16."""
     try:
         entries = safetensors.deserialize(data)
+        if len(entries) > _MAX_ARRAYS:
+            raise ValueError(f"{len(entries)} arrays")
+        odd = [n for n, _ in entries if len(n) > _MAX_NAME or n.count("/") > _MAX_DEPTH]
+        if odd:
+            raise ValueError(f"a name of {len(odd[0])} characters")
         return {
             name: np.frombuffer(entry["data"], _DTYPES[entry["dtype"]]).reshape(entry["shape"])
             for name, entry in entries
         }
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise UserError(f"{path}: not a safetensors file that we know ({error})") from error
+    except (safetensors.SafetensorError, LookupError, ValueError, TypeError) as error:
+        why = printable(str(error)[:300])
+        raise UserError(f"{path}: not a safetensors file that we know ({why})") from error
 
 
 def _json_object(data: bytes, path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from error
+        value = parse_json(data, path)
+    except DataError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        raise UserError(f"{path}: not readable as JSON ({why})") from error
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
     return value

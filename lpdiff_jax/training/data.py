@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from data_pipeline.files import local_path
 from data_pipeline.mixing import open_mix
 from data_pipeline.sources import Source, open_source
 from data_pipeline.synthetic.groups import synthesize
@@ -30,7 +31,7 @@ def data_root(config: ConfigDict, workdir: Path) -> Path:
       A directory that `open_source` opens.
     """
     if config.root:
-        return Path(config.root)
+        return local_path(config.root)
     root = workdir / "data"
     wanted = config.synthetic
     for split, groups in (("train", wanted.groups), ("val", wanted.val_groups)):
@@ -45,6 +46,7 @@ def data_root(config: ConfigDict, workdir: Path) -> Path:
                 split=split,
                 num_frames=config.num_frames,
                 preset=wanted.preset,
+                styles=tuple(wanted.get("styles", ())),
                 workers=os.cpu_count() or 1,
             )
     return root

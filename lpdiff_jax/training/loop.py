@@ -84,6 +84,7 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
     method = registry.build(config)
     _check(config)
     stages = method.stages(config, method.networks)  # mistakes are told before anything is written
+    _check_networks(method)
     with contextlib.ExitStack() as stack:
         with processes.together():
             if processes.is_main():
@@ -98,7 +99,8 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
             sources = open_sources(config.data, workdir)
             variables = initial_networks(config.init, method) if config.init else {}
             stages = method.stages(config, tuple(variables))
-        writer = make_writer(workdir / "logs" if processes.is_main() else None)
+        logs = workdir / "logs" if processes.is_main() else None
+        writer = make_writer(logs, config.get("tracker", ""), config.to_dict())
         stack.enter_context(closing(writer))
         stop = stack.enter_context(devices.StopRequest())
         run = Run(config, workdir, method, parallel, *sources, writer, stop)
@@ -106,6 +108,18 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
         for stage in _unfinished(stages, workdir):
             variables = variables | train_stage(run, stage, variables)
         return variables
+
+
+def _check_networks(method: Method) -> None:
+    """Raises UserError when the networks cannot be built: an image size may not divide."""
+    init = functools.partial(method.init, networks=method.networks)
+    try:
+        jax.eval_shape(init, jax.random.key(0))
+    except UserError:
+        raise
+    except Exception as error:  # whatever a layer says of a shape
+        why = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise UserError(f"config.model describes no network: {why}") from error
 
 
 def initial_networks(source: str, method: Method) -> Variables:

@@ -13,6 +13,7 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event
 
 from lpdiff_jax.errors import UserError
+from lpdiff_jax.training.trackers import Tee, make_tracker
 
 
 class Writer(Protocol):
@@ -34,10 +35,27 @@ class Writer(Protocol):
         """Flushes and closes the file."""
 
 
-def make_writer(directory: Path | None) -> Writer:
-    """The writer of a process; with no directory (any process but the first) it writes nothing."""
+def make_writer(
+    directory: Path | None, tracker: str = "", config: Mapping[str, Any] | None = None
+) -> Writer:
+    """The writer of a process; with no directory (any process but the first) it writes nothing.
+
+    Args:
+      directory: `logs` of the work directory.
+      tracker: a name of `trackers.TRACKERS` to write to beside TensorBoard; empty: none.
+      config: of the run, for the tracker.
+
+    Raises:
+      UserError: the tracker is not known, not installed, or does not start.
+    """
     if directory is None:
         return SilentWriter()
+    if tracker:
+        return Tee((make_tracker(tracker, directory, config or {}), _event_writer(directory)))
+    return _event_writer(directory)
+
+
+def _event_writer(directory: Path) -> Writer:
     if all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))):
         return _clu_writer(directory)
     return EventWriter(directory)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipeline.images import MAX_BYTES
+from data_pipeline.files import MAX_BYTES
 from data_pipeline.prepare import check_tree, write_shards
 from data_pipeline.sources import open_source
 

@@ -57,6 +57,51 @@ def test_packing_keeps_every_field():
         assert shards.unpack(shards.pack(example)) == example
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        Example("../escape", (b"x",), b"t", None),
+        Example("/etc/x", (b"x",), b"t", None),
+        Example("..", (b"x",), b"t", None),
+        Example("x" * 300, (b"x",), b"t", None),
+        Example("a", (), b"t", None),
+        Example("a", ("x",), b"t", None),
+        Example(7, (b"x",), b"t", None),
+    ],
+)
+def test_a_hostile_record_is_refused(record):
+    with pytest.raises(ValueError, match=r"is no name of a group|none of a group"):
+        shards.unpack(shards.pack(record))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("file", "../out/train-00000-of-00003.array_record"), ("file", "/dev/zero"),
+        ("file", ".hidden"), ("groups", -1), ("groups", 10**12), ("groups", "3"), ("groups", 2.5),
+        ("bytes", None), ("sha256", 7), ("more", 1),
+    ],
+)  # fmt: skip
+def test_a_consistent_but_hostile_index_is_refused(prepared, field, value):
+    path = prepared[1] / "index.json"
+    index = json.loads(path.read_bytes())
+    index.pop("sha256")
+    index["splits"]["train"][0][field] = value
+    path.write_text(json.dumps({**index, "sha256": shards._digest_of(index)}))
+    with pytest.raises(DataError, match=r"index\.json: "):
+        open_source(prepared[1], "train")
+
+
+def test_an_index_that_counts_other_groups_is_refused_at_once(prepared):
+    path = prepared[1] / "index.json"
+    index = json.loads(path.read_bytes())
+    index.pop("sha256")
+    index["splits"]["val"][0]["groups"] = 1
+    path.write_text(json.dumps({**index, "sha256": shards._digest_of(index)}))
+    with pytest.raises(DataError, match=r"hold 2 groups, and index\.json says 1"):
+        open_source(prepared[1], "val")
+
+
 def test_sound_shards_verify(prepared):
     assert shards.verify(prepared[1]) == []
 

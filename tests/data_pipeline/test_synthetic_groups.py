@@ -1,8 +1,14 @@
 """Groups in memory and on disk: determinism, layout, half-written output."""
 
+import errno
+import fcntl
 import hashlib
 import itertools
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -77,9 +83,7 @@ def test_letters_are_a_choice() -> None:
 def test_the_camera_model_s_fade_pales_the_characters(monkeypatch) -> None:
     seen = []
     blank = np.zeros((1, 1, 4), np.uint8)
-    monkeypatch.setattr(
-        groups, "draw_plate", lambda *a, lettering: seen.append(lettering.fade) or blank
-    )
+    monkeypatch.setattr(groups, "draw_plate", lambda *a: seen.append(a[-1].fade) or blank)
     monkeypatch.setattr(groups, "look", lambda *a: ([], None))
     for preset in ("real-like", "real-like-1"):
         render_group(1, preset=preset)
@@ -114,15 +118,15 @@ def test_workers_do_not_change_a_byte(tmp_path: Path) -> None:
 
 def test_a_failure_leaves_nothing_that_looks_finished(tmp_path: Path, monkeypatch) -> None:
     def fail(path: Path, image: np.ndarray) -> None:
-        raise OSError("disk full")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(groups, "_write_image", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(DataError, match=r"train.partial: cannot be written: No space.*make room"):
         synthesize(tmp_path, groups=2, seed=0)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_run_of_several_workers_stops_and_cleans_up(tmp_path: Path) -> None:
+def test_an_interrupted_run_of_several_workers_stops_and_is_taken_up(tmp_path: Path) -> None:
     seen = []
 
     def interrupt(done: int) -> None:
@@ -130,9 +134,39 @@ def test_an_interrupted_run_of_several_workers_stops_and_cleans_up(tmp_path: Pat
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesize(tmp_path, groups=3000, seed=0, workers=2, progress=interrupt)
+        synthesize(tmp_path / "a", groups=70, seed=0, workers=2, progress=interrupt)
     assert seen == [32]
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in (tmp_path / "a").iterdir()] == [".train.partial"]
+    (tmp_path / "a/.train.partial/inputs/half").mkdir()  # a group that was being written
+    counts: list[int] = []
+    synthesize(tmp_path / "a", groups=70, seed=0, progress=counts.append)
+    assert len(counts) < 3 and counts[-1:] in ([], [70])  # what was finished is not drawn again
+    synthesize(tmp_path / "b", groups=70, seed=0)
+    (tmp_path / "a/train/inputs/half").rmdir()
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+
+
+KILLED = """
+import os, signal, sys
+from data_pipeline.synthetic.groups import synthesize
+
+if __name__ == "__main__":
+    kill = lambda done: os.kill(os.getpid(), signal.SIGKILL)
+    synthesize(sys.argv[1], groups=200, seed=0, workers=2, progress=kill)
+"""
+
+
+def test_a_killed_run_is_taken_up_and_its_workers_end(tmp_path: Path) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED)
+    # Ends only when all that hold its end of the pipe have ended: the workers, too.
+    killed = subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "a")], capture_output=True, timeout=60
+    )
+    assert killed.returncode == -signal.SIGKILL
+    synthesize(tmp_path / "a", groups=2, seed=0)  # other arguments: begun anew
+    synthesize(tmp_path / "b", groups=2, seed=0)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
 
 
 def test_refuses_to_write_over_a_split(tmp_path: Path) -> None:
@@ -140,9 +174,13 @@ def test_refuses_to_write_over_a_split(tmp_path: Path) -> None:
     before = digest(tmp_path)
     with pytest.raises(DataError, match="exists"):
         synthesize(tmp_path, groups=1, seed=1)
+    synthesize(tmp_path, groups=1, seed=0)  # the same: there is nothing to do
     (tmp_path / ".val.partial").mkdir()
-    with pytest.raises(DataError, match="another run"):
+    lock = os.open(tmp_path / ".val.partial", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with pytest.raises(DataError, match="another run is drawing"):
         synthesize(tmp_path, groups=1, seed=1, split="val")
+    os.close(lock)
     assert digest(tmp_path) == before
 
 

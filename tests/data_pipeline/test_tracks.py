@@ -1,4 +1,6 @@
 import json
+import os
+import shutil
 
 import pytest
 
@@ -82,13 +84,43 @@ def test_each_fault_costs_its_own_track_alone(competition, write_track):
     (folder / "track_2/annotations.json").write_text("{")
     write_track(folder / "track_3", text=7)
     groups, problems = tracks.find_groups(competition, "train")
-    assert len(groups) == 3
+    assert [g.text for g in groups if g.name.endswith("track_3")] == [None]
+    assert len(groups) == 4
     reasons = [(p.path.relative_to(folder).as_posix(), p.reason) for p in problems]
     assert reasons[0] == ("track_1", "no ground truth: no hr-* image")
     assert reasons[1][0] == "track_2/annotations.json" and "not a readable" in reasons[1][1]
-    assert reasons[2] == ("track_3/annotations.json", "plate_text must be a string, not 7")
+    assert reasons[2] == ("track_3/annotations.json", "plate_text: 7 is not a text")
 
 
 def test_a_split_that_is_not_there(competition):
     with pytest.raises(DataError, match="no tracks of split 'val'; splits found: test, train"):
         open_source(competition, "val")
+
+
+def test_tracks_whose_paths_give_one_name_stay_two(tmp_path, write_track):
+    write_track(tmp_path / "a" / "b", "ABC0001")
+    write_track(tmp_path / "a_b", "ABC0002")
+    groups, problems = tracks.find_groups(tmp_path, "train")
+    assert {group.name: group.text for group in groups} == {"a_b": "ABC0001", "a_b~2": "ABC0002"}
+    assert not problems
+
+
+def test_links_are_followed_once_and_any_depth_is_walked(tmp_path, write_track):
+    root = tmp_path / "root"
+    root.mkdir()
+    write_track(tmp_path / "elsewhere", "ABC0002")
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    (root / "loop").symlink_to(root)
+    below = [f"{root}{'/d' * depth}" for depth in range(1, 1201)]
+    for folder in below:
+        os.mkdir(folder)
+    shutil.copytree(tmp_path / "elsewhere", tmp_path / "copy")
+    os.rename(tmp_path / "copy", f"{below[-1]}/deep")
+    try:
+        groups, _ = tracks.find_groups(root, "train")
+        assert len(groups) == 2 and all(len(group.name.encode()) < 200 for group in groups)
+        assert len(groups[0].read().frames) == len(groups[1].read().frames)
+    finally:  # not every tool can take away what is so deep
+        os.rename(f"{below[-1]}/deep", tmp_path / "deep")
+        for folder in reversed(below):
+            os.rmdir(folder)

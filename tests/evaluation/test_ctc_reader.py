@@ -1,5 +1,6 @@
 """The reader's decoding, its restriction to plate characters, and a user's own model."""
 
+import os
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,7 +22,7 @@ class Session:
     def get_inputs(self):
         return [SimpleNamespace(name="x")]
 
-    def run(self, _, feed):
+    def run(self, _, feed, options=None):
         self.fed = feed["x"]
         return [self.probabilities[None]]
 
@@ -74,22 +75,79 @@ def test_an_unusable_model_file_is_named(tmp_path):
         ctc_reader.open_session(path)
 
 
-@pytest.fixture
-def own_model(tmp_path):
-    """An ONNX file that gives the same logits for every plate of 4 x 8 pixels: "AB"."""
+def save_model(path, nodes=None, shape=(1, 3, 4, 8), logits=None):
+    """An ONNX file; by default it gives the same logits for every plate of 4 x 8 pixels: "AB"."""
     onnx = pytest.importorskip("onnx")
-    logits = np.array([[[0, 5, 0], [5, 0, 0], [0, 0, 5]]], np.float32)
+    if logits is None:
+        logits = np.array([[[0, 5, 0], [5, 0, 0], [0, 0, 5]]], np.float32)
     helper, kind = onnx.helper, onnx.TensorProto.FLOAT
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["logits"], ["y"])],
+        nodes or [helper.make_node("Identity", ["logits"], ["y"])],
         "own",
-        [helper.make_tensor_value_info("x", kind, [1, 3, 4, 8])],
-        [helper.make_tensor_value_info("y", kind, [1, 3, 3])],
+        [helper.make_tensor_value_info("x", kind, list(shape))],
+        [helper.make_tensor_value_info("y", kind, [None, None, None])],
         [onnx.numpy_helper.from_array(logits, "logits")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, tmp_path / "own.onnx")
-    return tmp_path / "own.onnx"
+    onnx.save(model, path)
+    return path
+
+
+def endless_loop():
+    """The node of a loop without end."""
+    onnx = pytest.importorskip("onnx")
+    helper, kinds = onnx.helper, onnx.TensorProto
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["c"], ["c2"]),
+            helper.make_node("Identity", ["v"], ["v2"]),
+        ],
+        "body",
+        [value("i", kinds.INT64, []), value("c", kinds.BOOL, []), value("v", kinds.FLOAT, None)],
+        [value("c2", kinds.BOOL, []), value("v2", kinds.FLOAT, None)],
+    )
+    true = helper.make_node("Constant", [], ["true"], value=onnx.numpy_helper.from_array(
+        np.array(True), "true"
+    ))  # fmt: skip
+    return [true, helper.make_node("Loop", ["", "true", "logits"], ["y"], body=body)]
+
+
+@pytest.fixture
+def own_model(tmp_path):
+    return save_model(tmp_path / "own.onnx")
+
+
+def test_a_model_that_loops_is_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(ctc_reader, "_SECONDS_A_PLATE", 0.5)
+    path = save_model(tmp_path / "own.onnx", endless_loop())
+    (tmp_path / "charset.txt").write_text("A\nB\n")
+    with pytest.raises(UserError, match=r"own\.onnx: does not run on a plate"):
+        ctc_reader.load_onnx_reader(path, tmp_path / "charset.txt")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"shape": (1, 3, 48, 200_000)}, r"48, 200000\], expected \[B, 3, H, W\] of at most 512"),
+        ({"shape": (1, 3)}, "expected"),
+        ({"shape": (1, 3, 48, None)}, "fix both"),
+        ({"logits": np.full((1, 2, 3), np.nan, np.float32)}, "finite"),
+        ({"logits": np.zeros((1, 0, 3), np.float32)}, "0 steps"),
+        ({"logits": np.zeros((3,), np.float32)}, r"not \[1, steps, classes\]"),
+    ],
+)
+def test_models_out_of_bounds_are_named(tmp_path, options, message):
+    path = save_model(tmp_path / "own.onnx", **options)
+    (tmp_path / "charset.txt").write_text("A\nB\n")
+    with pytest.raises(UserError, match=rf"own\.onnx: .*{message}"):
+        ctc_reader.load_onnx_reader(path, tmp_path / "charset.txt")
+
+
+def test_a_pipe_is_no_model(tmp_path):
+    os.mkfifo(tmp_path / "own.onnx")
+    with pytest.raises(UserError, match=r"own\.onnx: not a file"):
+        ctc_reader.open_session(tmp_path / "own.onnx")
 
 
 def test_a_users_own_model(own_model, tmp_path):

@@ -46,8 +46,10 @@ def test_page_is_self_contained_and_lists_the_worst_first(
 
 
 def test_page_escapes_what_a_file_says(tree, tmp_path, grey_reader):
-    (tree / "labels.json").write_text(json.dumps({"00": "<script>alert(1)</script>"}))
+    for place in ("inputs", "gt"):
+        (tree / "val" / place / "00").rename(tree / "val" / place / "<script>alert(1)")
     judged(tree, tmp_path, grey_reader)
+    assert "&lt;script&gt;alert(1)" in (tmp_path / "report.html").read_text()
     assert "<script>alert" not in (tmp_path / "report.html").read_text()
 
 

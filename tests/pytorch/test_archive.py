@@ -1,8 +1,10 @@
 """PyTorch's files, with torch itself as the judge where it can be imported."""
 
 import io
+import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -109,6 +111,72 @@ def test_flipped_bytes_are_noticed(path):
 def test_damaged_archives(path, edit, message):
     with pytest.raises(UserError, match=message):
         read_torch_file(rewritten(path, edit))
+
+
+def pickle_only(path, code):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", code)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (b"\x80\x02L" + b"9" * 10**6 + b"L\n.", "pickle cannot be read"),
+        (b"\x80\x02\x8b" + np.int32(10**6).tobytes() + b"\x7f" * 10**6 + b".", "7,999,999 bits"),
+        (b"\x80\x02" + b"K\x01" * 2_100_000 + b".", "more than 2,000,000 instructions"),
+        (b"\x80\x02\x8d" + b"\xff" * 8 + b"x.", "pickle cannot be read"),
+        (b"\x80\x02cos\n\xff\xfe\n.", "pickle cannot be read"),
+        (b"\x80\x02X\x03\x00\x00\x00\xff\xfe\xfd.", "pickle cannot be read"),
+    ],
+)
+def test_hostile_pickles_end_in_a_sentence(tmp_path, code, message):
+    with pytest.raises(UserError, match=f"x.pth: .*{message}") as error:
+        read_torch_file(pickle_only(tmp_path / "x.pth", code))
+    assert len(str(error.value)) < 600 and str(error.value).isprintable()
+
+
+def test_a_storage_of_2_to_the_70_is_not_asked_for(path):
+    def huge(members):
+        members["x_gen/data.pkl"] = members["x_gen/data.pkl"].replace(
+            pickle.dumps(2**16, 2)[2:-1] + b"t", pickle.dumps(2**70, 2)[2:-1] + b"t"
+        )
+
+    with pytest.raises(UserError, match="a storage without name or size"):
+        read_torch_file(rewritten(path, huge))
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    for path in (tmp_path / "pipe.pth", Path("/dev/zero"), tmp_path):
+        with pytest.raises(UserError, match="cannot be read"):
+            read_torch_file(path)
+
+
+def test_members_that_lie_over_each_other_do_not_fill_the_memory(tmp_path):
+    path = tmp_path / "x.pth"
+    code = (
+        b"\x80\x02}("
+        + b"".join(
+            b"Vt%d\nctorch._utils\n_rebuild_tensor_v2\n((Vstorage\nctorch\nByteStorage\n"
+            b"V%d\nVcpu\nJ\x40\x42\x0f\x00tQK\x00K\x01\x85K\x01\x85\x89NtR" % (k, k)
+            for k in range(200)
+        )
+        + b"u."
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/data.pkl", code)
+        archive.writestr("x/data/0", bytes(10**6))
+        first = archive.getinfo("x/data/0")
+        for k in range(1, 200):
+            copy = zipfile.ZipInfo(f"x/data/{k}")
+            for field in ("header_offset", "CRC", "compress_size", "file_size"):
+                setattr(copy, field, getattr(first, field))
+            archive.filelist.append(copy)
+            archive.NameToInfo[copy.filename] = copy
+        archive._didModify = True
+    with pytest.raises(UserError, match=r"damaged|larger than the file"):
+        read_torch_file(path)
 
 
 def test_compressed_members_are_refused(path):

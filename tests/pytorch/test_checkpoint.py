@@ -17,6 +17,7 @@ from lpdiff_jax.methods.lpdiff.model import build_model
 from lpdiff_jax.methods.lpdiff.released import released_model
 from lpdiff_jax.pytorch.archive import read_torch_file, write_state_dict
 from lpdiff_jax.pytorch.checkpoint import (
+    _state_dict,
     from_state_dict,
     read_checkpoint,
     to_state_dict,
@@ -154,6 +155,46 @@ def test_entries_that_nothing_uses_may_be_missing(checkpoint, state):
         jax.tree.leaves(less.variables), jax.tree.leaves(checkpoint.variables), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda s: {"state_dict": s},
+        lambda s: {"params": {"MTA.x": np.zeros(1)}, "params_ema": s},
+        lambda s: {"params": s, "epoch": 7},
+        lambda s: {f"module.{name}": array for name, array in s.items()},
+        lambda s: {f"_orig_mod.{name}": array for name, array in s.items()},
+        lambda s: {f"module._orig_mod.{name}": array for name, array in s.items()},
+        lambda s: {"model": {name.replace("fn.", "fn._orig_mod."): a for name, a in s.items()}},
+    ],
+)
+def test_what_other_programs_wrap_a_state_dict_in_is_understood(state, checkpoint, wrap):
+    unwrapped = _state_dict(wrap(dict(state)), "x_gen.pth")
+    assert_equal_bits(unwrapped, state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"denoise_fn.downs.0.weight": np.zeros((0, 6, 3, 3))}, r"downs.0.weight: 0; allowed: 1"),
+        ({"denoise_fn.downs.0.weight": np.zeros(())}, "lacks denoise_fn.downs.0.weight"),
+        (
+            {"MTA.IntraframeAtt.channel_attention.channel_conv1.weight": np.zeros(())},
+            r"channel_conv1.weight \(\(\), expected",
+        ),
+        ({"denoise_fn.downs.100001.res_block.x": np.zeros(1)}, "extra: denoise_fn.downs.100001"),
+        ({"denoise_fn.downs.100001.conv.x": np.zeros(1)}, "lacks denoise_fn.downs.5"),
+        ({f"denoise_fn.downs.{'9' * 200}.conv.x": np.zeros(1)}, "extra"),
+        ({"denoise_fn.\udcff": np.zeros(1)}, r"names that no program writes: denoise_fn.\\udcff"),
+        ({"betas": np.full(10**6, 0.1)}, "noise schedule: 100001; allowed: 1 to 100000"),
+        ({"module.betas": np.ones(3)}, "holds betas twice"),
+        ({"MTA.crossatt.fc1.bias": np.full(256, np.nan, np.float32)}, r"NaN.*fc1.bias"),
+    ],
+)
+def test_hostile_entries_are_refused_in_a_sentence(state, change, message):
+    with pytest.raises(UserError, match=message):
+        from_state_dict(_state_dict(dict(state) | change, "x_gen.pth"), norm_groups=16)
 
 
 def test_extra_and_misshapen_entries_are_named(state):

@@ -1,6 +1,10 @@
 """Text recognisers in ONNX with a CTC output: PP-OCRv4 by default, or a user's own."""
 
+import contextlib
 import os
+import stat
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,9 +13,19 @@ from typing import Any
 import cv2
 import numpy as np
 
+from data_pipeline.errors import DataError
+from data_pipeline.files import read_bytes
+from data_pipeline.tree import printable
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.metrics import weights
 from lpdiff_jax.plate_text import CHARSET, Reading
+from lpdiff_jax.storage import weights
+
+# Bounds of a user's own recogniser; one image takes the default reader 25 ms.
+_SECONDS_A_PLATE = 20.0
+_MAX_MODEL_BYTES = 2 * 2**30  # as protobuf has it
+_MAX_CHARSET_BYTES = 10**7
+_MAX_SIDE = (512, 4096)
+_MAX_STEPS = 4096
 
 
 @dataclass(frozen=True)
@@ -50,10 +64,27 @@ class CtcReader:
         return [self._decode_one(steps) for steps in probabilities]
 
     def _probabilities_of_one(self, image: np.ndarray) -> np.ndarray:
-        name = self.session.get_inputs()[0].name
-        (output,) = self.session.run(None, {name: self._prepare(image)})
+        output = self._run(self._prepare(image))
+        if output.shape[2] <= self.classes.max():
+            raise UserError(f"the reader gives {output.shape[2]} classes for one of the plates")
         steps = output[0] if self.has_softmax else _softmax(output[0])
         return np.asarray(steps[:, self.classes])
+
+    def _run(self, plate: np.ndarray) -> np.ndarray:
+        """The network's output [1, T, C] for a plate [1, 3, H, W].
+
+        Raises:
+          UserError: it takes too long, or fails.
+        """
+        name = self.session.get_inputs()[0].name
+        try:
+            with _time_limit() as options:
+                (output,) = self.session.run(None, {name: plate}, options)
+        except Exception as error:  # onnxruntime's exceptions have no common class of their own
+            raise UserError(f"the reader fails on a plate: {_brief(error)}") from error
+        if not isinstance(output, np.ndarray) or output.ndim != 3 or len(output) != 1:
+            raise UserError("the reader's output is not [1, steps, classes]")
+        return output
 
     def _prepare(self, image: np.ndarray) -> np.ndarray:
         height, width = self.image_size
@@ -70,6 +101,27 @@ class CtcReader:
         kept = [(character, confidence) for character, confidence in runs if character]
         text = "".join(character for character, _ in kept)
         return Reading.of(text, [confidence for _, confidence in kept])
+
+
+@contextlib.contextmanager
+def _time_limit() -> Iterator[Any]:
+    """onnxruntime's options of one run, which is ended when it takes too long: a graph may loop."""
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    timer = threading.Timer(_SECONDS_A_PLATE, setattr, (options, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield options
+    finally:
+        timer.cancel()
+    if options.terminate:
+        raise TimeoutError(f"it takes more than {_SECONDS_A_PLATE:.0f} s")
+
+
+def _brief(error: Exception) -> str:
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -111,10 +163,10 @@ def load_onnx_reader(path: Path, charset: Path) -> CtcReader:
     """
     session = open_session(path)
     try:
-        alphabet = charset.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        alphabet = read_bytes(charset, _MAX_CHARSET_BYTES).decode().splitlines()
+    except (DataError, UnicodeDecodeError) as error:
         raise UserError(f"{charset}: cannot be read as a charset: {error}") from error
-    shape = session.get_inputs()[0].shape
+    shape = _input_shape(session, path)
     reader = CtcReader(session, np.arange(len(alphabet) + 1), ("", *alphabet))
     if len(shape) == 4 and all(isinstance(size, int) for size in shape[2:]):
         height, width = shape[2:]
@@ -122,18 +174,45 @@ def load_onnx_reader(path: Path, charset: Path) -> CtcReader:
     return _check_output(reader, path, len(alphabet) + 1)
 
 
+def _input_shape(session: Any, path: Path) -> list[Any]:
+    """The shape of a network's one input; raises UserError when no plate can be given to it."""
+    inputs = session.get_inputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(float)":
+        found = ", ".join(f"{i.name} {i.type}" for i in inputs[:5]) or "none"
+        raise UserError(f"{path}: expected one input, of float32; it has {printable(found)}")
+    shape = list(inputs[0].shape or [])
+    sides = shape[2:]
+    fixed = [side for side in sides if isinstance(side, int)]
+    if len(shape) != 4 or not all(
+        1 <= side <= most
+        for side, most in zip(sides, _MAX_SIDE, strict=True)
+        if isinstance(side, int)
+    ):
+        limit = " x ".join(map(str, _MAX_SIDE))
+        raise UserError(
+            f"{path}: its input is {shape[:6]}, expected [B, 3, H, W] of at most {limit} pixels"
+        )
+    if len(fixed) == 1:
+        raise UserError(f"{path}: its input is {shape}: fix both H and W, or neither")
+    return shape
+
+
 def _check_output(reader: CtcReader, path: Path, classes: int) -> CtcReader:
     """Runs the network once: how many classes it has, and whether it ends with a softmax."""
-    name = reader.session.get_inputs()[0].name
     grey = np.full((*reader.image_size, 3), 128, np.uint8)
     try:
-        (output,) = reader.session.run(None, {name: reader._prepare(grey)})
-    except Exception as error:  # onnxruntime's exceptions have no common class of their own
+        output = reader._run(reader._prepare(grey))
+    except UserError as error:
         raise UserError(f"{path}: does not run on a plate [1, 3, H, W]: {error}") from error
     if output.ndim != 3 or output.shape[2] != classes:
         raise UserError(
             f"{path}: its output is {list(output.shape)}, expected [1, steps, {classes}]: the "
             f"blank and a class for each of the charset's {classes - 1} lines"
+        )
+    if not 1 <= output.shape[1] <= _MAX_STEPS or not np.isfinite(output).all():
+        raise UserError(
+            f"{path}: its output is of {output.shape[1]} steps; 1 to {_MAX_STEPS} of finite values "
+            "are expected"
         )
     sums = output[0].sum(axis=-1)
     return replace(reader, has_softmax=bool(np.allclose(sums, 1, atol=1e-2)))
@@ -147,9 +226,15 @@ def open_session(path: Path) -> Any:
         raise UserError(
             "reading plates needs onnxruntime: pip install 'lpdiff-jax[metrics]'"
         ) from error
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_MODEL_BYTES:
+            raise UserError(f"{path}: not a file of at most 2 GiB, as an ONNX model is")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # see CtcReader.probabilities
     try:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's exceptions have no common class of their own
-        raise UserError(f"{path}: onnxruntime cannot open it: {error}") from error
+        raise UserError(f"{path}: onnxruntime cannot open it: {_brief(error)}") from error

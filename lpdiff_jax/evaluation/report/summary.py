@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from data_pipeline.labels import normalise
 from lpdiff_jax.evaluation import rows
 from lpdiff_jax.evaluation.metrics import distribution
 from lpdiff_jax.evaluation.partial_results import Record, RowFeatures
@@ -104,12 +105,18 @@ def _columns(records: Sequence[Record], row: str) -> dict[str, np.ndarray]:
 def _values(scores: Mapping[str, Any], text: str) -> dict[str, float]:
     values = {key: value for key, value in scores.items() if isinstance(value, float)}
     if "reading" in scores and text:
-        values |= score_reading(scores["reading"], text)
+        values |= score_reading(normalise(scores["reading"]), text)
     return values
 
 
 def score_reading(reading: str, text: str) -> dict[str, float]:
-    """Whether a plate is read right, and, without the province, that and the edit distance."""
+    """Whether a plate is read right, and, without the province, that and the edit distance.
+
+    A plate that begins with a Latin letter or a digit has no province: all of it counts.
+    """
+    if text[:1].isascii():
+        right, distance = float(reading == text), normalised_edit_distance(reading, text)
+        return {"acc": right, "acc_without_province": right, "ned_without_province": distance}
     rest = reading[1:] if _has_province(reading, text) else reading
     return {
         "acc": float(reading == text),

@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from data_pipeline.example import Source
+from data_pipeline.files import write_whole
 from lpdiff_jax.evaluation.partial_results import Record
 from lpdiff_jax.evaluation.report import html, plate_pictures
 from lpdiff_jax.evaluation.report.tables import Report, format_markdown
@@ -22,10 +22,10 @@ def write_report(
 ) -> None:
     """Writes report.json, report.md, report.html, records.jsonl and contact_sheet.png."""
     lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    write_text(output_dir / "records.jsonl", "".join(lines))
+    write_whole(output_dir / "records.jsonl", "".join(lines))
     text = json.dumps(_finite(report), ensure_ascii=False, indent=1, allow_nan=False)
-    write_text(output_dir / "report.json", text)
-    write_text(output_dir / "report.md", format_markdown(report))
+    write_whole(output_dir / "report.json", text)
+    write_whole(output_dir / "report.md", format_markdown(report))
 
     def pictures(chosen: Sequence[Record]) -> list[plate_pictures.Plate]:
         return list(plate_pictures.load_plates(chosen, source, output_dir, max_frames))
@@ -34,14 +34,7 @@ def write_report(
     write_image(output_dir / "contact_sheet.png", sheet)
     worst = islice(plate_pictures.worst_first(records), html.MAX_PLATES)
     page = html.format_html(report, pictures(list(worst)))
-    write_text(output_dir / "report.html", page)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a whole file or nothing."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    write_whole(output_dir / "report.html", page)
 
 
 def _finite(node: Any) -> Any:

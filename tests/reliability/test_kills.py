@@ -1,0 +1,138 @@
+"""Ten kills each while a set is drawn, trained on, saved, evaluated, prepared and restored from."""
+
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from data_pipeline.shards import verify
+from tests.reliability.kills import finish, kill_again_and_again, orphans
+from tests.training.tiny import ROOT, command, environment
+
+KILLS = 10
+LPDIFF = [sys.executable, "-m", "lpdiff_jax"]
+
+pytestmark = pytest.mark.slow
+
+
+def digest(folder: Path) -> dict[str, str]:
+    """The sha256 of every file of a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def options() -> dict:
+    return {"env": environment() | {"PYTHONPATH": str(ROOT)}, "cwd": ROOT}
+
+
+def draw(folder: Path) -> list[str]:
+    return [*LPDIFF, "synthesize", str(folder), "--groups", "300", "--seed", "0", "--workers", "2"]
+
+
+def test_drawing(tmp_path):
+    words = draw(tmp_path / "killed")
+    assert not kill_again_and_again(words, kills=KILLS, longest=4, **options())
+    assert not orphans(str(tmp_path))
+    assert finish(words, **options()).returncode == 0
+    assert finish(draw(tmp_path / "whole"), **options()).returncode == 0
+    assert digest(tmp_path / "killed") == digest(tmp_path / "whole")
+
+
+def test_preparing(tmp_path):
+    assert finish(draw(tmp_path / "raw"), **options()).returncode == 0
+    out = tmp_path / "out"
+    words = [*LPDIFF, "prepare", str(tmp_path / "raw"), str(out), "--groups-per-shard", "7"]
+    assert not kill_again_and_again(words, kills=KILLS, longest=4, **options())
+    assert finish(words, **options()).returncode == 0
+    assert verify(out) == [] and not (tmp_path / "out.part").exists()
+
+
+@pytest.fixture(scope="module")
+def plates(tmp_path_factory) -> Path:
+    """A few plates to train on."""
+    root = tmp_path_factory.mktemp("plates")
+    for split, groups in (("train", 24), ("val", 8)):
+        from data_pipeline.synthetic.groups import synthesize
+
+        synthesize(root, groups=groups, seed=0, split=split, num_frames=2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(plates, tmp_path_factory) -> Path:
+    """The work directory of a run that nobody killed."""
+    workdir = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = finish(command(workdir, plates), **options())
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def results(workdir: Path) -> dict:
+    """What a run has come to: the report, without the seconds that it took."""
+    report = json.loads((workdir / "eval" / "report.json").read_bytes())
+    return {name: value for name, value in report.items() if name != "seconds"}
+
+
+def in_training(workdir: Path) -> bool:
+    return (workdir / "checkpoints").exists()
+
+
+def in_saving(workdir: Path) -> bool:
+    return any((workdir / "checkpoints").glob("*/*tmp*"))
+
+
+def in_evaluation(workdir: Path) -> bool:
+    return (workdir / "eval").exists()
+
+
+@pytest.mark.parametrize(
+    ("where", "longest"), [(in_training, 8.0), (in_saving, 0.1), (in_evaluation, 3.0)]
+)
+def test_training(where, longest, plates, undisturbed, tmp_path):
+    workdir = tmp_path / "run"
+    words = command(workdir, plates)
+
+    def moment() -> bool:
+        return where(workdir)
+
+    assert not kill_again_and_again(words, kills=KILLS, longest=longest, when=moment, **options())
+    done = finish(words, **options())
+    assert done.returncode == 0, done.stderr
+    assert results(workdir) == results(undisturbed)
+
+
+def test_drawing_for_a_training_run(tmp_path):
+    workdir = tmp_path / "run"
+    words = command(workdir, "", **{"data.synthetic.groups": 200, "data.synthetic.val_groups": 40})
+
+    def moment() -> bool:
+        return any((workdir / "data").glob(".*.partial"))
+
+    faults = kill_again_and_again(words, kills=4, longest=1.5, when=moment, **options())
+    assert not faults
+    assert finish(words, **options()).returncode == 0
+    assert len(os.listdir(workdir / "data" / "train" / "inputs")) == 200
+
+
+def test_restoring(tmp_path):
+    assert finish(draw(tmp_path / "raw"), **options()).returncode == 0
+    inputs = tmp_path / "few"
+    inputs.mkdir()
+    for folder in sorted((tmp_path / "raw/train/inputs").iterdir())[:40]:
+        folder.rename(inputs / folder.name)
+
+    def restore(out: str) -> list[str]:
+        return [*LPDIFF, "restore", str(inputs), "--output", str(tmp_path / out)]
+
+    assert not kill_again_and_again(restore("killed"), kills=KILLS, longest=20, **options())
+    assert finish(restore("killed"), **options()).returncode == 0
+    assert finish(restore("whole"), **options()).returncode == 0
+    killed, whole = digest(tmp_path / "killed"), digest(tmp_path / "whole")
+    assert killed.keys() == whole.keys()
+    assert all(killed[name] == whole[name] for name in whole if name.endswith(".png"))

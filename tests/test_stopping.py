@@ -1,0 +1,50 @@
+"""Signals end a program by an exception, wherever they arrive."""
+
+import signal
+import threading
+import time
+
+import pytest
+
+from lpdiff_jax.errors import Preempted
+from lpdiff_jax.stopping import by_signals
+
+
+def test_sigterm_raises_once_and_the_handler_goes_back():
+    before = signal.getsignal(signal.SIGTERM)
+    cleaned = False
+    with pytest.raises(Preempted, match="go on"), by_signals("go on"):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)  # a second one does not disturb the cleaning up
+            cleaned = True
+    assert cleaned and signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Preempted)]
+)
+def test_a_signal_that_arrives_in_a_destructor_is_not_lost(number, kind):
+    class Last:
+        def __del__(self):
+            signal.raise_signal(number)
+
+    with pytest.raises(kind), by_signals("go on"):
+        thing = Last()
+        del thing  # Python can only print what is raised there
+        time.sleep(5)
+        pytest.fail("the signal was lost")
+
+
+def test_other_threads_are_left_alone():
+    done = []
+
+    def work():
+        with by_signals("go on"):
+            done.append(True)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert done
