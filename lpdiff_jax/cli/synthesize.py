@@ -48,6 +48,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder of clean pictures of real plates with labels.json, in place of drawn plates",
     )  # fmt: skip
     parser.add_argument(
+        "--corners", metavar="FILE", default="",
+        help="with --pictures: what `lpdiff locate` found (default: PICS/corners.json, if it is there)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recombine", type=float, default=0.0, metavar="SHARE",
+        help="with --pictures: so many plates of 1 get new texts of others' characters (default 0)",
+    )  # fmt: skip
+    parser.add_argument(
         "--held-out", type=int, default=0, metavar="N",
         help="with --pictures: so many plate texts are set aside for judging (default 0)",
     )  # fmt: skip
@@ -93,6 +101,8 @@ def _picture_render(args: argparse.Namespace, split: str) -> "Render":
         raise DataError("--style, --letters and --uniform are for drawn plates, not for --pictures")
     return PictureSource(
         args.pictures,
+        corners=args.corners,
+        recombine=args.recombine,
         num_frames=args.frames,
         preset=args.preset,
         part=args.part or ("held-out" if split == "val" and args.held_out else "train"),
