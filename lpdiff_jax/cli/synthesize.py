@@ -49,11 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--corners", metavar="FILE", default="",
-        help="with --pictures: what `lpdiff locate` found (default: PICS/corners.json, if it is there)",
+        help="with --pictures: what `lpdiff locate` found (default: PICS/corners.json)",
     )  # fmt: skip
     parser.add_argument(
         "--recombine", type=float, default=0.0, metavar="SHARE",
-        help="with --pictures: so many plates of 1 get new texts of others' characters (default 0)",
+        help="with --pictures: so many plates of 1 get new texts of others' characters (default 0); "
+        "never those that are held out",
     )  # fmt: skip
     parser.add_argument(
         "--held-out", type=int, default=0, metavar="N",
@@ -99,13 +100,14 @@ def _picture_render(args: argparse.Namespace, split: str) -> "Render":
 
     if args.style or args.letters or args.uniform:
         raise DataError("--style, --letters and --uniform are for drawn plates, not for --pictures")
+    part = args.part or ("held-out" if split == "val" and args.held_out else "train")
     return PictureSource(
         args.pictures,
         corners=args.corners,
-        recombine=args.recombine,
+        recombine=0.0 if part == "held-out" else args.recombine,
         num_frames=args.frames,
         preset=args.preset,
-        part=args.part or ("held-out" if split == "val" and args.held_out else "train"),
+        part=part,
         held_out=args.held_out,
     ).render
 
