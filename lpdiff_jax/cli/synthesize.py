@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--recombine", type=float, default=0.0, metavar="SHARE",
-        help="with --pictures: so many plates of 1 get new texts of others' characters (default 0); "
+        help="with --pictures: share of plates that get texts of others' letters (default 0); "
         "never those that are held out",
     )  # fmt: skip
     parser.add_argument(
