@@ -100,10 +100,10 @@ class Lettering:
         grain = _BEND_GRAIN * scale
         coarse = round(rows / grain) + 2, round(columns / grain) + 2, 2
         knots = np.random.default_rng(self.seed).normal(0.0, self.bend * scale, coarse)
-        field = cv2.resize(knots, (columns, rows), interpolation=cv2.INTER_CUBIC)
-        y, x = np.mgrid[:rows, :columns]
-        at = (field + np.dstack([x, y])).astype(np.float32)
-        return cv2.remap(layer, at[..., 0], at[..., 1], cv2.INTER_LINEAR)
+        field = cv2.resize(knots.astype(np.float32), (columns, rows), interpolation=cv2.INTER_CUBIC)
+        x = field[..., 0] + np.arange(columns, dtype=np.float32)
+        y = field[..., 1] + np.arange(rows, dtype=np.float32)[:, None]
+        return cv2.remap(layer, x, y, cv2.INTER_LINEAR)
 
 
 def plain_lettering(letters: str) -> Lettering:
