@@ -17,6 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from benchmarks.synthetic.likeness import Group, read_tree
 from data_pipeline.synthetic.degradation import MILD, CameraModel, look
 from data_pipeline.synthetic.groups import render_group
 from data_pipeline.synthetic.lettering import ENERGY, STROKES, glyph
@@ -136,7 +137,7 @@ def camera_effects() -> np.ndarray:
 
 
 def sheet(groups: Sequence[Group]) -> np.ndarray:
-    """Returns one row a group: three far frames and the ground truth."""
+    """Returns one row per group: three far frames and the ground truth."""
     return np.vstack(
         [np.hstack([cell(i) for i in [*frames[:3], target]]) for frames, target in groups]
     )

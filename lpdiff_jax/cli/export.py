@@ -3,7 +3,7 @@
 import argparse
 import json
 
-HELP = "write a model's functions, the whole restoration among them, as StableHLO and ONNX"
+HELP = "write a model's functions, such as the whole restoration, as StableHLO and ONNX"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

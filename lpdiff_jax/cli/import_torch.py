@@ -90,7 +90,7 @@ def _summary(config: dict[str, Any]) -> str:
     denoiser = model["denoiser"]
     return (
         f"width {denoiser['features']}, multipliers {denoiser['multipliers']}, "
-        f"{denoiser['blocks']} blocks a level, {denoiser['norm_groups']} norm groups, "
+        f"{denoiser['blocks']} blocks per level, {denoiser['norm_groups']} norm groups, "
         f"{config['sampler']['steps']} steps"
     )
 

@@ -115,7 +115,7 @@ def _explained(main: Callable[[ConfigDict, Path], None]) -> None:
 
 
 def quieten_libraries() -> None:
-    """Leaves of what libraries log the warnings and errors; `--verbosity=0` brings the rest back.
+    """Keeps only warnings and errors of the libraries' logs; `--verbosity=0` brings all back.
 
     Orbax tells every detail of a checkpoint, and the traceback of a save that failed three times
     over, before `Checkpointer` says in one sentence what happened.

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=arguments.whole(0, 2**63 - 1), required=True, help="same seed, same bytes"
     )
-    parser.add_argument("--frames", type=int, default=3, help="far frames a group (default 3)")
+    parser.add_argument("--frames", type=int, default=3, help="far frames per group (default 3)")
     parser.add_argument(
         "--preset",
         default="real-like",
