@@ -1,6 +1,6 @@
 """Draws the pictures of docs/synthetic.md.
 
-    python benchmarks/pictures/synthetic_pictures.py docs/images [--real MDLP_ROOT]
+    python -m benchmarks.pictures.synthetic_pictures docs/images [--real MDLP_ROOT]
 
 `plate-kinds.jpg`: every style. `camera-effects.jpg`: each effect alone, weak to strong.
 `presets.jpg`: groups of every preset. `real-and-synthetic.jpg` (with --real): groups of MDLP beside
@@ -10,7 +10,6 @@ synthetic ones.
 import argparse
 import dataclasses
 import string
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,9 +23,6 @@ from data_pipeline.synthetic.lettering import ENERGY, STROKES, glyph
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import load_style, style_names
 from data_pipeline.synthetic.texts import PROVINCES, sample_text
-
-sys.path.append(str(Path(__file__).parents[1] / "synthetic"))
-from benchmarks.synthetic.likeness import Group, read_tree
 
 CELL = (152, 64)
 EFFECTS: dict[str, tuple[dict[str, float], ...]] = {
