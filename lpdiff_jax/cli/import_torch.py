@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--norm-groups",
         type=int,
         default=32,
-        help="groups of GroupNorm it was trained with, which the file does not tell (default: 32)",
+        help="groups of GroupNorm in training, which the file does not tell (default: 32)",
     )
     parser.add_argument(
         "--image-size",

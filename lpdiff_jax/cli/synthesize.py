@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--held-out", type=int, default=0, metavar="N",
-        help="with --pictures: so many plate texts are set aside for judging (default 0)",
+        help="with --pictures: number of plate texts set aside for judging (default 0)",
     )  # fmt: skip
     parser.add_argument(
         "--part", default="", choices=("train", "held-out", "all"),
