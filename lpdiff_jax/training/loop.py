@@ -158,8 +158,7 @@ def _check(config: ConfigDict) -> None:
             raise UserError(f"config.{name} is {config[name]}; it must be at least 1")
     if config.keep < 2:
         raise UserError(
-            f"config.keep is {config.keep}; it must be at least 2, so that a damaged checkpoint has a "
-            "spare"
+            f"config.keep is {config.keep}; it must be at least 2, so that there is a spare one"
         )
 
 
