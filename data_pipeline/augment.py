@@ -1,7 +1,7 @@
 """Augmentation of training groups, each effect a choice; text is never mirrored.
 
-Three kinds. What belongs to the scene (light, colour, the camera's pose) is drawn once a group and
-done to the frames and the ground truth alike, because the truth changes with it. What belongs to
+There are three kinds. What belongs to the scene (light, colour, the camera's pose) is drawn once
+per group and done to the frames and the ground truth alike, because the truth changes with it. What belongs to
 one exposure (its brightness, blur, noise, an occlusion) is drawn for each frame and never touches
 the ground truth. Last, the sequence: frames are lost, or come in another order.
 

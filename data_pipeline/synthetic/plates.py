@@ -29,9 +29,9 @@ def draw_plate(
 
     Args:
       text: one character a box of the style.
-      style: size, boxes, colours.
+      style: the style of the plate: size, boxes, colours.
       pixels_per_mm: resolution; 1 gives 140 x 440 pixels for a blue plate.
-      lettering: how its characters are made; None: as the style says, fresh.
+      lettering: how its characters are made; None makes them as the style says, in fresh paint.
 
     Returns:
       uint8 RGBA [H, W, 4]; alpha is 0 outside the rounded corners.

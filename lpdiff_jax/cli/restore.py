@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-HELP = "restore plates from frames cropped to the plate: one folder per plate"
+HELP = "restore plates from frames: one folder per plate, a picture or a video"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

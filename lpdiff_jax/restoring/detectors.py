@@ -67,7 +67,7 @@ class Spec:
       classes: numbers of the classes that are plates; none takes all.
       priors: edge lengths of the prior boxes, for each stride.
       strides: pixels between prior boxes.
-      variances: of offsets of centre and of size.
+      variances: the variances of offsets of centre and of size.
     """
 
     head: str = ""

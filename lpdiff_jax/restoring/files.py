@@ -100,7 +100,7 @@ def restore_files(
     Plates that an earlier run of the same settings has restored from the same bytes stay.
 
     Args:
-      restorer: the model.
+      restorer: the model, ready to restore.
       inputs: folders, pictures, videos, see `inputs.find_sources`.
       output: a folder, made if need be.
       options: how to restore.

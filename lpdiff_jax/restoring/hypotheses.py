@@ -20,7 +20,7 @@ class Hypotheses:
 
     Attributes:
       texts: best first.
-      probabilities: of each, given that the plate's text keeps the syntax.
+      probabilities: the probabilities of each, given that the plate's text keeps the syntax.
       allowed: the probability that the head gives to all texts of the syntax together.
     """
 

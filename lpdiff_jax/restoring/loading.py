@@ -76,8 +76,8 @@ def check_fits(loaded: Loaded, source: Path) -> None:
     """Raises UserError unless the variables are those that the configuration describes.
 
     Args:
-      loaded: a model.
-      source: what to call it in the message.
+      loaded: the model that was loaded.
+      source: the name of the model in the message.
     """
     method, variables = loaded.method, loaded.variables
     unknown = [name for name in variables if name not in method.networks]

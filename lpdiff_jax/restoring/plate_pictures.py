@@ -19,7 +19,7 @@ class PictureFile:
 
     Attributes:
       path: below the output folder, with `/`.
-      image: uint8 RGB.
+      image: the picture, uint8 RGB.
       facts: what its text chunks say.
       mark: what the strip below it says, ASCII; empty for none.
     """

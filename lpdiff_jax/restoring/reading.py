@@ -33,7 +33,7 @@ class Choice:
     """Where the plates are in what is given, and which frames are taken.
 
     Attributes:
-      max_frames: of each plate.
+      max_frames: the most frames of each plate.
       size: (height, width) that frames are shrunk or enlarged to, which is the model's.
       clip: which part of a video.
       box: the plate in every picture or frame; or at some moments, between which it moves.
@@ -68,7 +68,7 @@ class Origin:
     """Where a frame comes from.
 
     Attributes:
-      path: the file.
+      path: the path of the file.
       index: number of the frame or page in the file, from 0.
       time: seconds from a video's beginning; None for pictures.
       region: the plate in it; None where it is a crop.
@@ -96,7 +96,7 @@ class PlateFrames:
     """One plate's frames.
 
     Attributes:
-      name: what its results are called.
+      name: the name of its results.
       source: what tells it from other plates: its file or folder, and its track.
       frames: uint8 RGB [H, W, 3] of `Choice.size`, in order.
       origins: where each comes from.

@@ -102,7 +102,7 @@ def cut(image: np.ndarray, region: Region, name: str) -> np.ndarray:
     Args:
       image: uint8 RGB [H, W, 3].
       region: where.
-      name: of the picture, for errors.
+      name: the name of the picture, for errors.
 
     Returns:
       uint8 RGB [h, w, 3]; a view of `image` where the region is a box within it.

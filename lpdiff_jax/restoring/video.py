@@ -73,7 +73,7 @@ def read_frames(path: Path, clip: Clip, problems: list[str]) -> Iterator[VideoFr
     """The frames of a clip in turn; only those whose `image` is called cost a conversion.
 
     Args:
-      path: the file.
+      path: the path of the file.
       clip: which frames.
       problems: gets a line where the video breaks off early.
 

@@ -42,7 +42,7 @@ class Service:
     """A model, ready for requests.
 
     Attributes:
-      restorer: the model.
+      restorer: the model, ready to restore.
       model: its identity.
       detector: finds plates; None where the server has none.
       max_plates: plates of a request.
@@ -59,7 +59,7 @@ class Service:
         Args:
           paths: the files, in `folder`/in.
           wishes: what the client wants.
-          folder: of this request; results go to `folder`/out.
+          folder: the folder of this request; results go to `folder`/out.
 
         Raises:
           BadRequest, UserError, DataError: what cannot be restored.

@@ -116,7 +116,7 @@ def make_tracker(name: str, directory: Path, config: Mapping[str, Any]) -> "Writ
     Args:
       name: one of `TRACKERS`.
       directory: `logs` of the work directory.
-      config: of the run, as plain values; shown beside its curves.
+      config: the config of the run, as plain values; shown beside its curves.
 
     Raises:
       UserError: no such tracker, it is not installed, or it does not start.

@@ -72,8 +72,8 @@ def load(
 
     Args:
       state: arrays by name; every one must belong to the network, or be ignored.
-      network: the module.
-      names: how the names correspond.
+      network: the module that is mapped.
+      names: the table of corresponding names.
       *inputs: shapes that the network is called with.
       source: the file, for messages.
 
