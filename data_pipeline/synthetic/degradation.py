@@ -361,7 +361,7 @@ class Scene:
         return cls(tuple(levels), margin)
 
     def project(self, view: View, scale: int) -> np.ndarray:
-        """Warps the scene into a crop of `scale` samples per pixel: float32 [H * scale, W * scale, 3].
+        """Warps the scene into a crop, at `scale` samples per pixel: [H * scale, W * scale, 3].
 
         The coarsest level is taken whose plate has nine tenths of the crop's samples.
         """
