@@ -153,7 +153,7 @@ def train_dataset(
 
 
 def _order(source: Source, seed: int) -> grain.MapDataset:
-    """The endless sequence of indices: shuffled anew each epoch, of a mix each part by itself."""
+    """The endless sequence of indices: shuffled anew each epoch; in a mix, each part alone."""
     if not isinstance(source, MixedSource):
         return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     # An index of a part becomes one of the mix before the parts are put together.

@@ -38,7 +38,7 @@ def video(
       qp: quantisation parameter, 18 (clean) to 42 (ruined).
       rng: the generator that decides where the block grid starts.
       reference: the frame before, moved as the plate has moved, uint8 RGB [H, W, 3]: what changed
-        since is coded. None: the frame is coded by itself.
+        since is coded. With None the frame is coded alone.
       change: quantisation steps; a block none of whose coefficients has changed by more repeats
         the reference (the standard's skipped macroblocks).
     """

@@ -80,7 +80,7 @@ class CameraModel(Generic[T]):
       overshoot: limit of its halos, share of white.
       qp: H.264 quantisation parameter of far frames.
       change: below which a block of a far frame repeats the frame before, quantisation steps; 0:
-        every frame is coded by itself.
+        every frame is coded alone.
       ghost: share of the frame before in the camera's noise reduction over time.
       comb: shift between odd and even rows of an interlaced frame, pixels.
       margin: surplus of the detector's box, share of the plate's height, each side.

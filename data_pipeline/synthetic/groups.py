@@ -134,7 +134,7 @@ def synthesize(
         `if __name__ == "__main__"`, as multiprocessing wants it.
       progress: called with the number of groups written so far.
       render: makes a group in place of `render_group`, such as `PictureSource.render`, of a
-        generator and its index; it must be picklable, and knows preset and the like by itself.
+        generator and its index; it must be picklable, and knows the preset and other choices.
 
     Raises:
       DataError: the split exists and was drawn with other arguments, another run is drawing it, the

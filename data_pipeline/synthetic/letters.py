@@ -182,7 +182,7 @@ def set_anew(
       colour: one of `COLOURS`, for blue plates; others keep their own, as `blue` does.
       rng: the generator of all choices.
       avoid: texts that must not come about.
-      keep_text: the picture's own characters stay, where the new colour has as many.
+      keep_text: the picture's own characters stay, if the new colour has the same number.
 
     Returns:
       The rectified picture; None where the ground is not fit for it, or characters are lacking.

@@ -199,7 +199,7 @@ def held_out_texts(texts: Collection[str], count: int) -> frozenset[str]:
 
 
 def take_part(pictures: Sequence[Picture], part: str, held_out: int) -> list[Picture]:
-    """The pictures of one of `PARTS`, with so many texts held out; see `held_out_texts`.
+    """The pictures of one of `PARTS`, with some texts held out; see `held_out_texts`.
 
     Raises:
       DataError: there is no such part, or nothing is left of it.

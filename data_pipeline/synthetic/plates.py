@@ -61,7 +61,7 @@ def _emboss(plate: np.ndarray, height: np.ndarray, relief: float, scale: float) 
         return
     round_shoulders = cv2.GaussianBlur(height, (0, 0), 1.0 * scale)
     slope = cv2.Sobel(round_shoulders, cv2.CV_32F, 0, 1, ksize=3, scale=0.25)
-    # Slopes lie at strokes' edges: the rest of the plate stays as it is.
+    # Slopes lie at strokes' edges: everywhere else the plate stays as it is.
     edges = np.abs(slope) > 1e-3
     change = (np.float32(relief) * slope[edges])[:, None]
     lit = plate[edges, :3] * (1 + change) + 60 * change

@@ -1,6 +1,6 @@
 """Detectors of plates: any ONNX file whose head is of a kind that is known here.
 
-What a detector is to the rest: a call that takes uint8 RGB [H, W, 3] and gives `Detection`s in its
+A detector is a call that takes uint8 RGB [H, W, 3] and gives `Detection`s in its
 pixels. Two kinds of heads are decoded:
 
 - YOLO style, one output. [1, N, 6] or [N, 7] holds final boxes: corners, score and class, or the

@@ -262,7 +262,7 @@ class _Run:
         }
 
     def _batches(self) -> Iterator[tuple[list[PlateFrames], list[dict[str, Any]]]]:
-        """Plates to restore, as many as are computed together, and entries that stay."""
+        """The plates that are restored together, and entries that stay."""
         total = len(self.found.sources)
         most = self.options.batch_size
         # Equal parts, so that few of the places in them stay empty.

@@ -1,4 +1,4 @@
-"""What results are called: one name a group, good as a file name everywhere, never given twice."""
+"""What results are called: one name per group, good as a file name everywhere, never given twice."""
 
 import hashlib
 import unicodedata
@@ -28,7 +28,7 @@ class Names:
         """A name for the group of a source; the same source is given the same name again.
 
         Args:
-          wanted: what it would be called by itself.
+          wanted: the name that it would have alone.
           source: what tells the group from others, such as the path of its folder.
 
         Returns:

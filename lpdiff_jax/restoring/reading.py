@@ -1,4 +1,4 @@
-"""Plates out of sources, one at a time: decoded, cut out, shrunk, and the rest forgotten."""
+"""Plates out of sources, one at a time: decoded, cut out, shrunk; nothing else is kept."""
 
 import functools
 import hashlib

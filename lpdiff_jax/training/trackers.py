@@ -97,7 +97,7 @@ class WandbWriter:
             self._run.log({**mine, f"{stage}/step": step})
 
     def flush(self) -> None:
-        """Nothing: W&B sends by itself."""
+        """Does nothing: W&B sends without being asked."""
 
     def close(self) -> None:
         """Waits until everything is sent."""

@@ -142,7 +142,7 @@ class FrequencySplitter(nn.Module):
     """Splits the prediction into low and high frequencies, and gates the noisy residual.
 
     Attributes:
-      kind: 'per_image' is what the paper means: each image by itself, the frequencies counted from
+      kind: 'per_image' is what the paper means: each image alone, the frequencies counted from
         zero, low and high adding up. 'released' is what the published program computes: the Fourier
         transform runs over batch and channels too, the filter's centre is the highest frequency, so
         it lets the mean pass, its width hardly depends on the image, spectra are multiplied with

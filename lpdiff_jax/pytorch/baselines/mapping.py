@@ -170,7 +170,7 @@ def side_of(rows: int, source: str) -> int:
     """The side of the square of offsets that a table of relative positions has rows for.
 
     Raises:
-      UserError: no square of an odd or even side has so many, or none that windows have.
+      UserError: no square of an odd or even side has this number, or none that windows have.
     """
     side = math.isqrt(rows)
     if side * side != rows or side > _MAX_SIDE:
