@@ -43,7 +43,7 @@ class Box:
 
     Attributes:
       frame: the picture's file name, or the frame's number from 0.
-      region: where the plate is, pixels; shares of the picture where `relative`.
+      region: the place of the plate, in pixels, or in shares of the picture if `relative`.
       track: the plate's number; None where the file does not say.
       relative: the region is in shares of width and height.
     """

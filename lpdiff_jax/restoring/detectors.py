@@ -62,8 +62,8 @@ class Spec:
       size: (height, width) of the input; 0 takes what the file fixes, or 640 where it is free.
       bgr: channels come in OpenCV's order.
       mean: subtracted from pixels 0..255.
-      scale: multiplies them then.
-      threshold: least score.
+      scale: the factor after that.
+      threshold: the least score of a plate.
       classes: numbers of the classes that are plates; none takes all.
       priors: edge lengths of the prior boxes, for each stride.
       strides: pixels between prior boxes.

@@ -1,4 +1,4 @@
-"""What results are called: one name per group, good as a file name everywhere, never given twice."""
+"""Names of results: one per group, good as a file name everywhere, never given twice."""
 
 import hashlib
 import unicodedata
@@ -29,7 +29,7 @@ class Names:
 
         Args:
           wanted: the name that it would have alone.
-          source: what tells the group from others, such as the path of its folder.
+          source: a text that tells the group from others, such as the path of its folder.
 
         Returns:
           `safe_name(wanted)`, with `-2`, `-3`, ... behind it where another source has that.

@@ -38,7 +38,7 @@ class Choice:
       clip: which part of a video.
       box: the plate in every picture or frame; or at some moments, between which it moves.
       boxes: the plates, frame by frame.
-      detector: finds them.
+      detector: the detector that finds them.
       force: pictures that do not look like crops of plates are taken for crops all the same.
       deadline: the moment of `time.monotonic` after which nothing is read; None is never.
     """
@@ -97,9 +97,9 @@ class PlateFrames:
 
     Attributes:
       name: the name of its results.
-      source: what tells it from other plates: its file or folder, and its track.
+      source: what tells the plate from others: its file or folder, and its track.
       frames: uint8 RGB [H, W, 3] of `Choice.size`, in order.
-      origins: where each comes from.
+      origins: the origin of each frame.
       seen: frames that there were.
       digest: SHA-256 of the files of its source.
     """
@@ -133,9 +133,9 @@ def read_plates(
     """Reads the plates of one source; holds the frames of open tracks, at the model's size.
 
     Args:
-      source: what to read.
-      choice: where the plates are.
-      names: gives the names.
+      source: the source to read.
+      choice: the choice of where the plates are.
+      names: what gives the names.
       problems: gets a line for each file or frame that is left out.
     """
     try:

@@ -65,7 +65,7 @@ class MovingRegion:
 
     Attributes:
       moments: seconds of a video, or numbers of pictures, rising.
-      regions: where the plate is then.
+      regions: the places of the plate at these moments.
     """
 
     moments: tuple[float, ...]
@@ -101,7 +101,7 @@ def cut(image: np.ndarray, region: Region, name: str) -> np.ndarray:
 
     Args:
       image: uint8 RGB [H, W, 3].
-      region: where.
+      region: the place to cut out.
       name: the name of the picture, for errors.
 
     Returns:

@@ -43,7 +43,7 @@ class Service:
 
     Attributes:
       restorer: the model, ready to restore.
-      model: its identity.
+      model: the identity of the model.
       detector: finds plates; None where the server has none.
       max_plates: plates of a request.
     """
@@ -58,7 +58,7 @@ class Service:
 
         Args:
           paths: the files, in `folder`/in.
-          wishes: what the client wants.
+          wishes: the choices of the client.
           folder: the folder of this request; results go to `folder`/out.
 
         Raises:
