@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
     # ('root', 'drawn', 'pictures'), weight and the kind's own fields, see data_pipeline/mixing.py.
     # The root, or the synthetic set, then serves validation alone.
     config.data.sources = ConfigDict()
-    # Frames a group: of more the nearest are taken, fewer are padded and masked.
+    # Frames per group: of more, the nearest are taken; fewer are padded and masked.
     config.data.num_frames = 3
     # Reader processes; 0 reads with threads in this process.
     config.data.workers = 0
@@ -48,7 +48,7 @@ def get_config() -> ConfigDict:
     config.log_every = 100
     config.checkpoint_every = 2_000
     config.validate_every = 2_000
-    # Checkpoints kept of each stage, besides the best; at least 2.
+    # Checkpoints that are kept of each stage, besides the best; at least 2.
     config.keep = 3
     # Batches that a validation takes, and plates on its sample sheet (0: no sheet).
     config.validation_batches = 8
@@ -58,7 +58,7 @@ def get_config() -> ConfigDict:
     config.peak_tflops = 0.0
     # Where curves go beside TensorBoard: 'wandb' (Weights & Biases), or '' (nowhere else).
     config.tracker = ""
-    # A profile of so many steps of each stage, from the first one on (0 steps: none).
+    # The steps of each stage that are profiled: their number (0: none), and the first one.
     config.profile = ConfigDict({"first": 10, "steps": 0})
 
     # What to tell whoever trains it, beside the table at the end.

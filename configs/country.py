@@ -21,7 +21,7 @@ def get_config(argument: str = "eu-france") -> ConfigDict:
     """A configuration for the plates of one style.
 
     Args:
-      argument: style, or "style,size".
+      argument: the style, or "style,size".
 
     Raises:
       DataError: there is no such style, or its file is wrong.

@@ -5,8 +5,8 @@ r"""Restoring in 4, 2 or 1 steps: a trained compact model, distilled progressive
 
 The stages take the steps from 8 to 4, to 2, to 1; a checkpoint of each stays in
 `checkpoints/distill_<steps>`, and `lpdiff restore --model WORKDIR/checkpoints/distill_4/STEP
---steps 4` restores with it. Cost: a step calls the denoiser three times, once with gradients; about
-twice a step of the diffusion.
+--steps 4` restores with it. Cost: a step calls the denoiser three times, once with gradients; it
+takes about as long as two steps of the diffusion.
 """
 
 from ml_collections import ConfigDict

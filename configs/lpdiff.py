@@ -135,7 +135,7 @@ def get_diffusion_stage() -> ConfigDict:
     # psi meanwhile: 'frozen', 'detached' (trained on by its own loss), 'joint' (both losses reach
     # it), or 'unsupervised' (the diffusion loss alone reaches it, as published).
     config.condition = "frozen"
-    # Noise levels in a batch: 'stratified' (one a sample), or 'shared' as published.
+    # Noise levels in a batch: 'stratified' (one per sample), or 'shared' as published.
     config.levels = "stratified"
     # Weighting of the loss over noise levels: 'none' or 'min_snr'.
     config.weighting = "none"

@@ -1,9 +1,9 @@
 """Augmentation of training groups, each effect a choice; text is never mirrored.
 
-Three kinds. What belongs to the scene (light, colour, the camera's pose) is drawn once a group and
-done to the frames and the ground truth alike, because the truth changes with it. What belongs to
-one exposure (its brightness, blur, noise, an occlusion) is drawn for each frame and never touches
-the ground truth. Last, the sequence: frames are lost, or come in another order.
+There are three kinds. What belongs to the scene (light, colour, the camera's pose) is drawn once
+per group and done to the frames and the ground truth alike, because the truth changes with it. What
+belongs to one exposure (its brightness, blur, noise, an occlusion) is drawn for each frame and
+never touches the ground truth. Last, the sequence: frames are lost, or come in another order.
 
 Light, blur, noise and occlusions act on the images as they were stored: a far frame has a thirtieth
 of the pixels that it is resized to, and a camera's noise is in its own pixels. The pose is part of

@@ -22,11 +22,11 @@ def anisotropic_kernel(
 
     Args:
       shape: 'gaussian' (exp(-q/2)), 'generalized' (exp(-q^beta/2)) or 'plateau' (1/(1 + q^beta)).
-      size: odd.
+      size: the side of the kernel in pixels, odd.
       sigma_x: the first axis of the ellipse, in pixels.
-      sigma_y: the second.
+      sigma_y: the second standard deviation.
       theta: radians by which the axes are turned.
-      beta: the exponent; 'gaussian' has none.
+      beta: the exponent, which 'gaussian' does not have.
 
     Raises:
       ValueError: another shape.

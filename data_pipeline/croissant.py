@@ -46,7 +46,7 @@ def describe(name: str, splits: Mapping[str, Sequence[Shard]]) -> dict[str, Any]
     """Croissant metadata of a shard directory.
 
     Args:
-      name: of the data set.
+      name: the name of the data set.
       splits: the shards of each split.
 
     Returns:

@@ -70,7 +70,7 @@ def parse_json(data: bytes, name: str | Path) -> Any:
 
     Args:
       data: UTF-8, or UTF-16 or UTF-32 as JSON's own rules tell them apart.
-      name: what to call it in an error.
+      name: the name for errors.
 
     Raises:
       DataError: it is no JSON, in another encoding, or nested too deep.

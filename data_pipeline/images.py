@@ -38,8 +38,8 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
     carried out.
 
     Args:
-      data: the encoded file.
-      name: what to call it in an error, usually its path.
+      data: the bytes of the encoded file.
+      name: the name for errors, usually the path.
 
     Returns:
       uint8 RGB [H, W, 3].
@@ -62,8 +62,8 @@ def decode_pages(data: bytes, name: str) -> Iterator[np.ndarray]:
     A JPEG is also checked to hold all of its picture, see `is_cut_jpeg`.
 
     Args:
-      data: the encoded file.
-      name: what to call it in an error.
+      data: the bytes of the encoded file.
+      name: the name for errors.
 
     Yields:
       uint8 RGB [H, W, 3].
@@ -90,8 +90,8 @@ def is_cut_jpeg(data: bytes, image: np.ndarray) -> bool:
     behind one that breaks off they are decoded, and change it.
 
     Args:
-      data: the file.
-      image: what it decodes to, uint8 RGB.
+      data: the bytes of the file.
+      image: the decoded picture, uint8 RGB.
     """
     end = data.rfind(b"\xff\xd9")
     if end < 0:

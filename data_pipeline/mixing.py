@@ -21,8 +21,8 @@ class MixedSource:
     As a source it is their concatenation; `pipeline.train_dataset` takes examples by the weights.
 
     Attributes:
-      parts: the sources.
-      weights: of the parts, positive; their sum does not matter.
+      parts: the sources that are mixed.
+      weights: the weights of the parts, positive; their sum does not matter.
       description: what decides which example has which index: runs may be taken up where it is
         the same.
     """
@@ -65,7 +65,7 @@ def open_mix(sections: Mapping[str, Mapping[str, Any]], num_frames: int, seed: i
         out is shown by none.
         A section of weight 0 is left out.
       num_frames: far frames of groups that are made.
-      seed: of those whose sections name none.
+      seed: the seed of those whose sections name none.
 
     Raises:
       DataError: an unknown kind or field, or a source that cannot be opened.

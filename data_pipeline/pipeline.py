@@ -51,9 +51,9 @@ class Loader:
     frames fill up at the end, with `frame_mask` False.
 
     Attributes:
-      source: where the examples are.
+      source: the source of the examples.
       image_size: (H, W) of every image.
-      num_frames: N.
+      num_frames: the number of frames, N.
       augment: changes one group, given a generator of its own.
     """
 
@@ -118,11 +118,11 @@ def train_dataset(
     Args:
       source: the examples; of a `MixedSource`, each part by its weight: any stretch of the stream
         holds them in these shares, to within two examples.
-      image_size: (H, W).
+      image_size: the size of the images, (H, W).
       num_frames: N; see `Loader` for groups with more or fewer.
       global_batch_size: examples a step over all processes; a multiple of `process_count`.
-      seed: of shuffling and augmentation.
-      process_index: this process, 0-based.
+      seed: the seed of shuffling and augmentation.
+      process_index: the number of this process, from 0.
       process_count: number of processes that share the stream.
       augment: changes one group, given a generator that depends on seed and position only.
       workers: worker processes; 0 reads with threads in this process.
@@ -153,7 +153,7 @@ def train_dataset(
 
 
 def _order(source: Source, seed: int) -> grain.MapDataset:
-    """The endless sequence of indices: shuffled anew each epoch, of a mix each part by itself."""
+    """The endless sequence of indices: shuffled anew each epoch; in a mix, each part alone."""
     if not isinstance(source, MixedSource):
         return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     # An index of a part becomes one of the mix before the parts are put together.

@@ -76,8 +76,8 @@ def check_tree(
     """Finds the groups of a raw tree and decodes every image.
 
     Args:
-      root: the tree.
-      layout: how it is laid out; found out when not given.
+      root: the folder of the tree.
+      layout: the layout of the tree; None means that it is detected.
       progress: called with a split and its number of groups; what it returns, with those done.
 
     Raises:
@@ -128,7 +128,7 @@ def write_shards(
     Args:
       out: a directory that does not exist yet, is empty, or holds the same shards already.
       splits: the groups of each split; at least one group in all.
-      groups_per_shard: how many go into one file.
+      groups_per_shard: the number of groups in one file.
       decode: store pixels instead of the files' own bytes: larger, and faster to read.
       report: told each finished shard.
 

@@ -56,7 +56,7 @@ class Flag:
 
 @dataclass(frozen=True)
 class Text:
-    """A text of at most so many characters; one of `allowed`, where those are given."""
+    """A text of a limited number of characters; one of `allowed`, where those are given."""
 
     longest: int = 1000
     allowed: tuple[str, ...] = ()

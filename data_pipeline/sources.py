@@ -21,7 +21,7 @@ def open_source(path: str | Path, split: str) -> Source:
 
     Args:
       path: a directory that `lpdiff prepare` or TFDS wrote, or a tree in one of `layouts.LAYOUTS`.
-      split: `train`, `val`, ...
+      split: the name of the split: `train`, `val`, ...
 
     Raises:
       DataError: when `path` is none of them, or lacks the split.

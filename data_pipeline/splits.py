@@ -30,9 +30,9 @@ def split_groups(
     """Divides groups into splits; those that belong together stay together.
 
     Args:
-      groups: with names that differ.
+      groups: the groups; their names differ.
       shares: split -> its part of the whole, in any unit.
-      seed: which goes where.
+      seed: the seed of the division.
 
     Returns:
       split -> groups in natural order. Sizes come as near to the shares as clusters allow.

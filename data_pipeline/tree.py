@@ -26,7 +26,7 @@ class Problem:
     Attributes:
       group: "<split>/<name>", or "" when the trouble is the tree's and no group is lost.
       path: the file or folder at fault.
-      reason: what is wrong with it.
+      reason: the fault of the group.
     """
 
     group: str
@@ -152,7 +152,7 @@ def unused_files(root: Path, used: Iterable[Path], blamed: Iterable[Path]) -> li
     """What lies below `root` and is not used, a line a kind of file.
 
     Args:
-      root: of the tree.
+      root: the root of the tree.
       used: the files that are read.
       blamed: files and folders that a problem names already, with all in them.
     """

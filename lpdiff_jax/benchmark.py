@@ -41,8 +41,8 @@ class Machine:
     """The limits of a machine, measured.
 
     Attributes:
-      device: its name.
-      cores: CPU cores of this process.
+      device: the name of the device.
+      cores: the CPU cores that this process may use.
       matmul: GFLOP/s of a large matrix product, by dtype.
       bandwidth: GB/s read and written together by `x + y` on arrays beyond the caches.
     """
@@ -62,11 +62,11 @@ class Row:
       steps: steps of the sampler; 1 in a method that has none.
       dtype: the precision of the computation.
       p50, p95: milliseconds per batch, from frames to plates.
-      plates_per_second: batch / p50.
+      plates_per_second: the plates of a batch over p50.
       estimate_ms: the part of it before anything is drawn (LP-Diff's psi).
-      call_ms: what is left, per step.
+      call_ms: the other part, per step.
       gflop: floating-point operations of the whole, as XLA counts them, in 1e9.
-      share_of_peak: what the whole reaches of the matrix product's speed in its dtype.
+      share_of_peak: its speed as a share of the matrix product's in the same dtype.
       memory_mb: arguments and temporary arrays of the drawing, as compiled.
     """
 
@@ -88,7 +88,7 @@ def load(source: str | None, dtype: str | None = None) -> Restorer:
 
     Args:
       source: what `Restorer.load` takes, or a configuration such as configs/compact.py.
-      dtype: see `Restorer.load`.
+      dtype: the precision, as `Restorer.load` takes it.
 
     Raises:
       UserError: there is no such model or configuration.

@@ -22,8 +22,8 @@ class Reading:
 
     Attributes:
       text: the plate's characters; empty when nothing could be read.
-      confidence: of the whole text, in [0, 1]; 0 for an empty one.
-      character_confidences: one figure in [0, 1] a character of `text`.
+      confidence: the confidence in the whole text, in [0, 1]; 0 for an empty text.
+      character_confidences: the confidence in each character of `text`, in [0, 1].
     """
 
     text: str
@@ -47,7 +47,7 @@ def slot_labels(text: jax.Array, charset: str, slots: int) -> jax.Array:
     Args:
       text: u8 [B, L], zero padded; all zero where a plate is not labelled.
       charset: the character of class 1, 2, ...; of the Basic Multilingual Plane.
-      slots: S.
+      slots: the number of slots, S.
 
     Returns:
       int32 [B, S]: 0 behind the text's end; `UNKNOWN` in all slots of a plate that is not labelled,
@@ -82,9 +82,9 @@ class SlotReader:
 
     Attributes:
       charset: the characters of class 1, 2, ...; class 0 is an empty slot.
-      temperature: what the head's logits are divided by, so that its confidence is right.
-      slope: the slope of a plate's confidence in log-odds. Above 1: the characters of a plate are
-        right, or wrong, together more often than their product says.
+      temperature: the number that the head's logits are divided by, for a right confidence.
+      slope: the slope of a plate's confidence in log-odds. It is above 1 if the characters of a
+        plate are right, or wrong, together more often than their product says.
       readable: the confidence from which on a plate is called readable.
     """
 

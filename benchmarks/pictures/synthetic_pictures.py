@@ -1,6 +1,6 @@
 """Draws the pictures of docs/synthetic.md.
 
-    python benchmarks/pictures/synthetic_pictures.py docs/images [--real MDLP_ROOT]
+    python -m benchmarks.pictures.synthetic_pictures docs/images [--real MDLP_ROOT]
 
 `plate-kinds.jpg`: every style. `camera-effects.jpg`: each effect alone, weak to strong.
 `presets.jpg`: groups of every preset. `real-and-synthetic.jpg` (with --real): groups of MDLP beside
@@ -10,22 +10,19 @@ synthetic ones.
 import argparse
 import dataclasses
 import string
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from benchmarks.synthetic.likeness import Group, read_tree
 from data_pipeline.synthetic.degradation import MILD, CameraModel, look
 from data_pipeline.synthetic.groups import render_group
 from data_pipeline.synthetic.lettering import ENERGY, STROKES, glyph
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import load_style, style_names
 from data_pipeline.synthetic.texts import PROVINCES, sample_text
-
-sys.path.append(str(Path(__file__).parents[1] / "synthetic"))
-from benchmarks.synthetic.likeness import Group, read_tree
 
 CELL = (152, 64)
 EFFECTS: dict[str, tuple[dict[str, float], ...]] = {
@@ -136,7 +133,7 @@ def camera_effects() -> np.ndarray:
 
 
 def sheet(groups: Sequence[Group]) -> np.ndarray:
-    """Returns one row a group: three far frames and the ground truth."""
+    """Returns one row per group: three far frames and the ground truth."""
     return np.vstack(
         [np.hstack([cell(i) for i in [*frames[:3], target]]) for frames, target in groups]
     )

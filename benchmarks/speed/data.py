@@ -3,10 +3,10 @@
     python benchmarks/speed/data.py [--groups 500] [--rounds 5] [--memory 5]
     python benchmarks/speed/data.py --minutes 60
 
-Rates are groups a second of one core: groups over the processor time of the whole process, threads
-included, so that another program on the machine disturbs little. What is compared runs by turns;
-a ratio is the median of the rounds' ratios. Without torch its rows are left out. `--minutes` is
-about memory alone: it goes by the clock.
+Rates are groups per second of one core: groups over the processor time of the whole process with
+its threads, so that another program on the machine disturbs little. What is compared runs by turns;
+a ratio is the median of the rounds' ratios. Without torch its rows are left out. `--minutes`
+measures only memory, by the clock.
 """
 
 import argparse
@@ -37,14 +37,14 @@ SIZES = {"112 x 224": (112, 224), "48 x 96": (48, 96)}
 
 
 def rate(work: Callable[[], int]) -> float:
-    """Groups that `work` gets done (it returns how many) a second of processor time."""
+    """The groups that `work` does (it returns their number) per second of processor time."""
     started = time.process_time()
     groups = work()
     return groups / (time.process_time() - started)
 
 
 def repeat(groups: Sequence[Group]) -> list[Group]:
-    """The groups again and again under other names, until they are as many as MDLP's."""
+    """The groups again and again under other names, up to the number of MDLP's groups."""
     return [replace(groups[i % len(groups)], name=str(i)) for i in range(MDLP)]
 
 
@@ -151,7 +151,7 @@ def has_torch() -> bool:
 
 
 def rows(folder: Path, groups: int, rounds: int, measurements: int) -> Iterator[tuple[str, Any]]:
-    """All rows as they are measured; rates in groups a second and core."""
+    """All rows as they are measured; rates in groups per second and core."""
     raw, packed, pixels = folder / "raw", folder / "shards", folder / "pixels"
     yield "draw (synthetic)", rate(lambda: synthesize(raw, groups=groups, seed=0) or groups)
     yield "check", rate(lambda: len(check_tree(raw).splits["train"]))

@@ -51,7 +51,7 @@ def main() -> None:
     for name, source in sources(args.pictures, args.corners).items():
         times = milliseconds(source)
         print(
-            f"{name}: {np.median(times):.2f} ms a group, {1e3 / np.median(times):.0f} groups/s "
+            f"{name}: {np.median(times):.2f} ms per group, {1e3 / np.median(times):.0f} groups/s "
             f"({1e3 / max(times):.0f} to {1e3 / min(times):.0f})"
         )
 

@@ -5,8 +5,8 @@
 
 `degrade` photographs pictures of real plates (PLATES/*.jpg, PLATES/labels.json) with the synthetic
 camera from afar, three times each; the picture itself is the ground truth. `speed` judges DATA
-without a model, and reports wall-clock and processor time a group: on a machine that does other
-work too, the latter over the number of cores is what it would take alone.
+without a model, and reports wall-clock and processor time per group. On a machine that does other
+work too, the latter over the number of cores is the time that it would take alone.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def speed(data: Path, groups: int) -> None:
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
     count = report["plates"]
     print(format_table(report))
-    print(f"{count} groups: {1e3 * wall / count:.0f} ms a group on the wall clock, "
+    print(f"{count} groups: {1e3 * wall / count:.0f} ms per group on the wall clock, "
           f"{1e3 * processor / count:.0f} ms of processor time")  # fmt: skip
 
 

@@ -2,8 +2,8 @@
 
     python -m benchmarks.speed.scaling --config lpdiff [--per-device 4] [--compile]
 
-Prints, for the stage's data-parallel step: the bytes a device holds, the floating-point operations,
-the bytes that devices exchange (read from the lowered program), and the predicted share of the
+Prints, for the stage's data-parallel step: the bytes that a device holds, the operations, the
+bytes that devices exchange (read from the lowered program), and the predicted share of the
 ideal speed on 8, 64 and 512 chips. This is a prediction, not a measurement: it assumes a ring
 all-reduce and the share of the peak that --mfu gives, once with no overlap of exchange and
 computation and once with full overlap. --compile adds the compiler's count of temporary memory for
@@ -44,7 +44,7 @@ class Chip:
 CHIPS = {
     "TPU v5e (ICI 1600 Gbit/s)": Chip(197e12, 200e9),
     "TPU v5p (ICI 4800 Gbit/s)": Chip(459e12, 600e9),
-    "H100 (InfiniBand 400 Gbit/s a GPU)": Chip(989e12, 50e9),
+    "H100 (InfiniBand 400 Gbit/s per GPU)": Chip(989e12, 50e9),
 }
 BYTES = {"f32": 4, "bf16": 2, "i32": 4, "ui32": 4, "i1": 1, "f64": 8}
 
@@ -54,7 +54,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", required=True, help="name of a module of configs/")
     parser.add_argument("--stage", default="diffusion")
-    parser.add_argument("--per-device", type=int, default=4, help="examples a device takes")
+    parser.add_argument("--per-device", type=int, default=4, help="examples per device")
     parser.add_argument("--mfu", type=float, default=0.4, help="share of the peak assumed")
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
@@ -67,11 +67,11 @@ def main() -> None:
     lowered = _lower(method, stage, config, state, args.per_device)
     flops = flops_per_example(method, stage, section, config.data.num_frames)
     exchanged = exchanged_bytes(lowered.as_text())
-    print(f"{args.config}, stage {args.stage}, {args.per_device} examples a device, 8 devices")
+    print(f"{args.config}, stage {args.stage}, {args.per_device} examples per device, 8 devices")
     for name, tree in (("parameters trained", state.params), ("whole state", state)):
-        print(f"  {name:28} {_size(tree) / 1e6:10.1f} MB a device")
-    print(f"  {'operations':28} {flops * args.per_device / 1e12:10.3f} TFLOP a device and step")
-    print(f"  {'exchanged (all-reduce)':28} {exchanged / 1e6:10.1f} MB a device and step")
+        print(f"  {name:28} {_size(tree) / 1e6:10.1f} MB per device")
+    print(f"  {'operations':28} {flops * args.per_device / 1e12:10.3f} TFLOP per device and step")
+    print(f"  {'exchanged (all-reduce)':28} {exchanged / 1e6:10.1f} MB per device and step")
     if args.compile:
         memory = lowered.compile().memory_analysis()
         print(f"  {'temporary, compiled for CPU':28} {memory.temp_size_in_bytes / 1e6:10.1f} MB")

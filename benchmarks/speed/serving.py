@@ -168,7 +168,7 @@ def malformed(server: Server, count: int) -> None:
 
 
 def soak(server: Server, minutes: float) -> None:
-    """Requests of all kinds for a while; memory once a minute."""
+    """Requests of all kinds for a while; memory once per minute."""
     end = time.monotonic() + 60 * minutes
     rng = random.Random(1)
     bodies = [plate_form(seed) for seed in range(8)]

@@ -105,7 +105,9 @@ def measure(study: Study, name: str, args: argparse.Namespace) -> dict[str, Any]
     try:
         train(config, workdir)
     except UserError as error:
-        return row | {"failed": str(error)}
+        if not list(workdir.glob("not-finite-*.json")):
+            raise
+        return row | {"failed": str(error)}  # it diverged
     row["seconds"] = time.perf_counter() - started
     rows = evaluate_run(config, workdir)["rows"]
     for part, figure in study.figures:

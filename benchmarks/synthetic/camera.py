@@ -54,9 +54,9 @@ class Fit:
       place: affine map from the far grid to the ground truth, `[ax, bx, cx, ay, by, cy]`: shares
         by which x is stretched and sheared, its shift in far pixels, and the same of y.
       blur: spread of the Gaussian in x and y, shares of the picture's width and height.
-      gain, offset: of the far frame over the ground truth.
+      gain, offset: the gain and offset of the far frame over the ground truth.
       explained: share of the far frame's variance.
-      remainder: standard deviation of the rest, 1 = white.
+      remainder: the standard deviation of what is left, 1 = white.
     """
 
     place: np.ndarray
@@ -211,7 +211,7 @@ def measure_frame(near: np.ndarray, far: np.ndarray) -> tuple[dict[str, float], 
 
     Args:
       near: planes of the ground truth, [72, 144, 3].
-      far: of the far frame, [24, 48, 3].
+      far: the far of the far frame, [24, 48, 3].
 
     Returns:
       The measures by name, and luma's remainder.
@@ -342,7 +342,7 @@ def main() -> None:
     parser.add_argument("--preset", nargs="+", default=["real-like"], choices=degradation.PRESETS)
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=LOW:HIGH",
                         help="ranges to try in place of the preset's")  # fmt: skip
-    parser.add_argument("--groups", type=int, default=54, help="synthetic groups a preset")
+    parser.add_argument("--groups", type=int, default=54, help="synthetic groups per preset")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="keep all values in this JSON file")
     args = parser.parse_args()

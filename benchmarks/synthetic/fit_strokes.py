@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 WIDTH, HEIGHT = 45, 90  # millimetres
-_FINE = 3  # pixels a millimetre of the skeleton
+_FINE = 3  # pixels per millimetre of the skeleton
 _COARSE = 1.5  # of the pictures that are compared
 _SPUR = 5.0  # millimetres: shorter dead ends of a skeleton come from corners
 _TOLERANCE = 0.5  # millimetres between a line and the skeleton

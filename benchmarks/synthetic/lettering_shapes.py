@@ -7,7 +7,7 @@ REAL are folders of pictures of plates with a `labels.json` (file name without s
 a drawn plate of its text (affine, by correlation), cut into characters, and the pictures of one
 character are aligned among themselves: their median is what a character looks like on the road.
 
-A row a character: how many real ones there are, and the correlation with their median of the
+One row per character: how many real ones there are, and the correlation with their median of the
 character as drawn (`strokes`), as Noto Sans has it and, with --glyphs, as the pictures of the
 typeface there have it (`140_<character>.jpg`). Each is shifted, stretched and blurred to its best
 first, since pictures of plates are blurred and cut by hand. With --glyphs a column more has the
@@ -49,10 +49,10 @@ def align(
     """Brings an image onto a model (Evangelidis and Psarakis, PAMI 2008).
 
     Args:
-      model: [H, W], float32.
-      image: what is moved, float32.
+      model: the picture to move onto, float32 [H, W].
+      image: the picture that is moved, float32.
       start: [2, 3], from the model's pixels to the image's.
-      motion: of OpenCV.
+      motion: the kind of motion, a constant of OpenCV.
 
     Returns:
       The correlation, -1 where it does not converge, and the map.

@@ -161,7 +161,7 @@ def judge(real: np.ndarray, other: np.ndarray, folds: int = 6, repeats: int = 5)
 
     Args:
       real: measures of the real frames [groups, frames, k].
-      other: of the synthetic ones.
+      other: measures of the synthetic ones.
 
     Returns:
       Balanced accuracy on groups that were not fitted, mean over repeats.
@@ -249,7 +249,7 @@ def main() -> None:
     parser.add_argument("--real", type=Path, required=True, help="an MDLP tree")
     parser.add_argument("--synthetic", type=Path, help="an MDLP tree, in place of rendering")
     parser.add_argument("--preset", default="real-like")
-    parser.add_argument("--groups", type=int, default=300, help="synthetic groups a set")
+    parser.add_argument("--groups", type=int, default=300, help="synthetic groups per set")
     parser.add_argument("--sets", type=int, default=5, help="synthetic sets")
     parser.add_argument("--seed", type=int, default=0, help="of the first set")
     parser.add_argument("--save", type=Path, help="keep the figures in this JSON file")

@@ -80,7 +80,7 @@ def tells_digit(preset: str, seed: tuple[int, int]) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--real", type=Path, help="an MDLP tree with texts")
-    parser.add_argument("--groups", type=int, default=300, help="synthetic groups a preset")
+    parser.add_argument("--groups", type=int, default=300, help="synthetic groups per preset")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--presets", nargs="+", default=list(PRESETS), choices=PRESETS)
     parser.add_argument("--size", type=int, nargs=2, default=(112, 224), help="height and width")

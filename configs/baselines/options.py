@@ -55,7 +55,7 @@ def published(**fields: object) -> ConfigDict:
 
 
 def compact_stage(stage: ConfigDict, steps: int) -> None:
-    """Changes a stage to what all systems have at compact size: one recipe, so many steps."""
+    """Changes a stage to what all systems have at compact size: one recipe, its number of steps."""
     with stage.unlocked():
         stage.update(
             steps=steps,

@@ -8,7 +8,7 @@ Published (Wang et al., ICCVW 2021): stage one L1 alone, Adam (0.9, 0.99) at 2e-
 stage two generator and discriminator at 1e-4, 400 thousand; batch 48, average 0.999. Scale 1: the
 body works at a quarter of each side; 16.7 M parameters, 56 GFLOP a plate at 112 x 224. The
 perceptual loss has VGG-16, for which LPIPS' weights can be fetched, in place of the published
-VGG-19. `compact` has 6 blocks (4.5 M) at 48 x 96, trained for as many operations as
+VGG-19. `compact` has 6 blocks (4.5 M) at 48 x 96, trained for the same operations as
 configs/compact.py's two stages. A GAN draws characters that are not there: look at how its plates
 are read, not at how they look. Cost: not yet trained to the end by us.
 """
@@ -22,7 +22,7 @@ def get_config(text: str = "") -> ConfigDict:
     """Real-ESRGAN for pairs, without its synthetic degradation.
 
     Args:
-      text: 'compact', or empty.
+      text: the size: 'compact', or empty.
     """
     compact = "compact" in options.read(text, ("compact",))
     config = options.base("real_esrgan", ("regression", "adversarial"), compact)

@@ -7,10 +7,10 @@
 Published (Shang et al., AAAI 2024): the CNN by Adam at 1e-4, batch 1, one epoch; the denoiser (98.9
 M parameters) by Adam at 1e-4, batch 4, 100 thousand steps, one noise level a batch, no average;
 linear schedule, 1000 steps of sampling. By default what is wrong in the published program is
-mended: the splitter of frequencies looks at each image by itself, each sample has its own noise
+mended: the splitter of frequencies looks at each image alone, each sample has its own noise
 level, the plate is clipped and not the residual; `released` has all as published. Initial weights
 are as LP-Diff's. `compact` (2.7 M) works at 48 x 96 and samples in 20 steps of DDIM; it is trained
-for as many operations as configs/compact.py's two stages. Cost: not yet trained to the end by us.
+for the same operations as configs/compact.py's two stages. Cost: not yet trained to the end by us.
 """
 
 from ml_collections import ConfigDict

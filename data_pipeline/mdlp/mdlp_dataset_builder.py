@@ -45,11 +45,11 @@ _FOLDER = epath.Path(__file__).parent
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """DatasetBuilder of MDLP; all splits that the tree has, any number of frames a group.
+    """DatasetBuilder of MDLP; all splits that the tree has, any number of frames per group.
 
     Args:
       allow_download: try the authors' file, if the manual folder has neither archive nor tree.
-      kwargs: see `tfds.core.DatasetBuilder`.
+      kwargs: as `tfds.core.DatasetBuilder` takes it.
     """
 
     name = "mdlp"

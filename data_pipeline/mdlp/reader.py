@@ -36,7 +36,7 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
     """Finds the groups of a split, in natural order, without opening the images.
 
     Args:
-      root: the tree's root.
+      root: the folder of the tree.
       split: `train`, `val` or another folder of the root.
 
     Returns:

@@ -17,13 +17,14 @@ class Approach:
 
     Attributes:
       focal: focal length over pixel pitch, pixels; 16 mm over 3.45 micrometres is 4600.
-      height: of the camera above the plate, metres (gantries carry cameras 5 to 7 m high).
-      lateral: of the car to the camera's right, metres.
-      heading: of the car against the road, degrees.
-      tilt: of the plate against the vertical, degrees.
+      height: the height of the camera above the plate, metres (gantries carry cameras 5 to 7 m
+        high).
+      lateral: the place of the car to the camera's right, metres.
+      heading: the heading of the car against the road, degrees.
+      tilt: the tilt of the plate against the vertical, degrees.
       lean: roll of the camera, degrees.
       aim: distance at which the camera's axis meets the plate's height, metres.
-      speed: of the car, metres a second.
+      speed: the speed of the car, metres per second.
     """
 
     focal: float
@@ -42,7 +43,7 @@ class Approach:
 
         Args:
           points: [N, 2] metres from the plate's centre, x to the right, y down.
-          distance: of the plate along the road, metres.
+          distance: the distance of the plate along the road, metres.
 
         Returns:
           [N, 2] pixels from the picture's centre.
@@ -64,7 +65,7 @@ class Approach:
         return _turn(-pan, -nod, math.radians(self.lean))
 
     def velocity(self, distance: float) -> np.ndarray:
-        """Returns the speed of the plate's centre in the picture, [2] pixels a second."""
+        """Returns the speed of the plate's centre in the picture, [2] pixels per second."""
         step = 1e-3
         here, there = (self.project(np.zeros((1, 2)), distance - s) for s in (0.0, step))
         return (there - here)[0] / step * self.speed
@@ -82,9 +83,9 @@ def skew(points: np.ndarray, velocity: np.ndarray, row_time: float) -> np.ndarra
     2008.
 
     Args:
-      points: [N, 2] pixels.
-      velocity: [2] pixels a second.
-      row_time: seconds a row.
+      points: the points, [N, 2] pixels.
+      velocity: the velocity, [2] pixels per second.
+      row_time: the time between two rows, seconds.
     """
     delay = (points[:, 1:] - points[:, 1:].mean()) * row_time
     return points + delay * velocity

@@ -36,9 +36,9 @@ def video(
     Args:
       image: uint8 RGB [H, W, 3].
       qp: quantisation parameter, 18 (clean) to 42 (ruined).
-      rng: where the block grid starts.
+      rng: the generator that decides where the block grid starts.
       reference: the frame before, moved as the plate has moved, uint8 RGB [H, W, 3]: what changed
-        since is coded. None: the frame is coded by itself.
+        since is coded. With None the frame is coded alone.
       change: quantisation steps; a block none of whose coefficients has changed by more repeats
         the reference (the standard's skipped macroblocks).
     """
@@ -102,7 +102,7 @@ def mix(image: np.ndarray, before: np.ndarray, share: float) -> np.ndarray:
 
     Args:
       image, before: uint8 RGB [H, W, 3].
-      share: of the frame before, 0 to 0.6.
+      share: the share of the frame before, 0 to 0.6.
     """
     return cv2.addWeighted(image, 1.0 - share, before, share, 0.0)
 
@@ -111,8 +111,8 @@ def interlace(image: np.ndarray, shift: float) -> np.ndarray:
     """Shifts every second row, as where two fields of a moving car are woven into one frame.
 
     Args:
-      image: uint8 RGB.
-      shift: of the second field, pixels; a car that crosses 1 pixel in 1/50 s: 1.
+      image: the picture, uint8 RGB.
+      shift: the shift of the second field, pixels; a car that crosses 1 pixel in 1/50 s: 1.
     """
     move = np.array([[1.0, 0.0, shift], [0.0, 1.0, 0.0]])
     size = image.shape[1], image.shape[0]
@@ -128,7 +128,7 @@ def enlarge(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     Cubic convolution (Keys, IEEE ASSP 1981); 1 to 2 times is usual for far crops.
 
     Args:
-      image: uint8 RGB.
+      image: the picture, uint8 RGB.
       size: (height, width) in pixels.
     """
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_CUBIC)
@@ -140,7 +140,7 @@ def jpeg(image: np.ndarray, quality: int, rng: np.random.Generator) -> np.ndarra
     Args:
       image: uint8 RGB [H, W, 3].
       quality: libjpeg's, 1 to 100.
-      rng: where the block grid starts.
+      rng: the generator that decides where the block grid starts.
     """
     height, width = image.shape[:2]
     down, right = (int(v) for v in rng.integers(0, 16, 2))

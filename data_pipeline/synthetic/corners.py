@@ -60,7 +60,7 @@ def locate(
 
     Args:
       image: uint8 RGB [H, W, 3], roughly the plate's upright box.
-      text: the plate's.
+      text: the plate's text.
       colour: `blue`, `yellow`, `green` or "" where it is not known.
       box: a first guess of the corners, [4, 2] clockwise from the upper left, where there is one.
 
@@ -150,7 +150,7 @@ def locate_all(folder: str | Path, output: Path) -> tuple[int, int]:
     """Finds the plates of a folder of pictures, and writes the corners of those that it finds.
 
     Args:
-      folder: see `pictures`.
+      folder: as `pictures` takes it.
       output: the file: picture name -> `corners` and `fit`, the correlation coefficient.
 
     Returns:

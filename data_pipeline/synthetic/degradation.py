@@ -38,52 +38,53 @@ class CameraModel(Generic[T]):
       near_width: plate width in the ground truth, pixels.
       stored_width: width to which far plates are enlarged when they are stored, pixels; an
         enlargement below 1 is not done.
-      stretch: of all stored pictures in y: MDLP shows plates of 440 x 140 mm as 2.15 to 2.4 : 1.
-      focal: focal length, millimetres.
-      height: of the camera above the plate, metres.
-      lateral: of the car beside the camera's axis, metres.
-      heading: of the car against the road, degrees.
-      tilt: of the plate against the vertical, degrees.
+      stretch: the stretch of all stored pictures in y: MDLP shows plates of 440 x 140 mm as 2.15 to
+        2.4 : 1.
+      focal: the focal length, millimetres.
+      height: the height of the camera above the plate, metres.
+      lateral: the place of the car beside the camera's axis, metres.
+      heading: the heading of the car against the road, degrees.
+      tilt: the tilt of the plate against the vertical, degrees.
       lean: roll of the camera, degrees.
-      speed: of the car, metres a second.
+      speed: the speed of the car, metres per second.
       interval: between far frames, seconds.
       slack: surplus of the detector's box over the plate, pixels of the picture, each side.
-      exposure_time: seconds.
-      row_time: of the rolling shutter, seconds a row.
-      vibration: of the camera on its pole, milliradians a second at the peak, in x; a quarter of it
-        in y, for a pole sways and twists more than it nods.
-      f_number: of the lens.
+      exposure_time: the time of the exposure, seconds.
+      row_time: the row time of the rolling shutter, seconds per row.
+      vibration: the vibration of the camera on its pole, milliradians per second at the peak, in x;
+        a quarter of it in y, for a pole sways and twists more than it nods.
+      f_number: the f number of the lens.
       focus: focused distance over the ground truth's distance.
       aberration: spread of the lens beyond diffraction, pixels.
-      extinction: of the air, per kilometre; 3.9 over the visibility in kilometres.
+      extinction: the extinction of the air, per kilometre; 3.9 over the visibility in kilometres.
       airlight: brightness of the haze, 1 = white.
-      shimmer: of hot air over the road in far frames, pixels root mean square.
-      rain: millimetres an hour.
+      shimmer: the shimmer of hot air over the road in far frames, pixels root mean square.
+      rain: the rain, millimetres per hour.
       glare: core of a reflected light, 1 = white.
       night: stops by which the surroundings fall behind the lit plate.
-      unevenness: of the light over the plate, share.
+      unevenness: the unevenness of the light over the plate, share.
       wear, dirt: amount, 0 to 1.
       occlusion: width of a bar in front of the plate, share of the scene's height.
       gain: exposure error of far frames, stops.
-      near_gain: of the ground truth, stops.
-      flicker: of the exposure between frames, stops, root mean square.
+      near_gain: the near gain of the ground truth, stops.
+      flicker: the flicker of the exposure between frames, stops, root mean square.
       tint: white-balance error of red and blue, stops, root mean square.
-      electrons: of white on the sensor, logarithm to base 10.
-      near_light: by which the ground truth has more of it, logarithm to base 10.
-      read_noise: electrons.
+      electrons: the electrons of white on the sensor, logarithm to base 10.
+      near_light: the logarithm to base 10 by which the ground truth has more of them.
+      read_noise: the noise of reading, electrons.
       luma_denoise, chroma_denoise: spread of the camera's noise filters, pixels.
-      contrast: of the tone curve, 0 to 1.
-      saturation: factor on colourfulness.
+      contrast: the contrast of the tone curve, 0 to 1.
+      saturation: the factor on colourfulness.
       sharpen: amount of unsharp masking.
-      radius: of it, pixels.
+      radius: the radius of the sharpening, pixels.
       overshoot: limit of its halos, share of white.
       qp: H.264 quantisation parameter of far frames.
       change: below which a block of a far frame repeats the frame before, quantisation steps; 0:
-        every frame is coded by itself.
+        every frame is coded alone.
       ghost: share of the frame before in the camera's noise reduction over time.
       comb: shift between odd and even rows of an interlaced frame, pixels.
       margin: surplus of the detector's box, share of the plate's height, each side.
-      jitter: of the detector's box between frames, each side, pixels root mean square.
+      jitter: the jitter of the detector's box between frames, each side, pixels root mean square.
       fade: share of the characters' paint that has gone; `groups` draws the plate with it.
       grey: above 0: the whole group without colour, as by infrared light.
       quality: JPEG quality of far frames as stored.
@@ -361,7 +362,7 @@ class Scene:
         return cls(tuple(levels), margin)
 
     def project(self, view: View, scale: int) -> np.ndarray:
-        """Warps the scene into a crop, `scale` samples a pixel: float32 [H * scale, W * scale, 3].
+        """Warps the scene into a crop, at `scale` samples per pixel: [H * scale, W * scale, 3].
 
         The coarsest level is taken whose plate has nine tenths of the crop's samples.
         """
@@ -402,10 +403,10 @@ def look(
     Args:
       plate: uint8 RGBA [H, W, 4].
       bolts: centres of the bolts, (x, y) in millimetres.
-      model: the conditions.
-      num_frames: far frames.
+      model: the conditions of the camera.
+      num_frames: the number of far frames.
       rng: everything that differs between moments, noise included.
-      scale: pixels a millimetre of `plate`.
+      scale: pixels per millimetre of `plate`.
 
     Returns:
       Far frames in the order of the approach, and the near one: uint8 RGB [h, w, 3].
@@ -434,8 +435,8 @@ def shoot(
     Args:
       scene: linear light, float32 RGB [H + 2 m, W + 2 m, 3], of the plate and m pixels around it;
         see `surface`.
-      scale: pixels a millimetre of the plate; m is `surface.margin(scale)`.
-      model, num_frames, rng: see `look`.
+      scale: pixels per millimetre of the plate; m is `surface.margin(scale)`.
+      model, num_frames, rng: as `look` takes them.
 
     Returns:
       As `look`.
@@ -506,10 +507,10 @@ def views(
     """Places the plate in every picture of one approach.
 
     Args:
-      model: the conditions.
+      model: the conditions of the camera.
       size: (width, height) of the plate, metres.
-      num_frames: far frames.
-      rng: detector and vibration.
+      num_frames: the number of far frames.
+      rng: the generator of the detector's box and the vibration.
 
     Returns:
       The far views and the near one.

@@ -26,7 +26,7 @@ class DrawnSource:
 
     Attributes:
       seed: together with the index it decides everything.
-      num_frames, preset, styles, uniform, letters: see `groups.render_group`.
+      num_frames, preset, styles, uniform, letters: as `groups.render_group` takes them.
       camera: field of `CameraModel` -> range, in place of the preset's.
     """
 

@@ -122,19 +122,19 @@ def synthesize(
 
     Args:
       root: the data set's folder; it may hold other splits.
-      groups: how many, at least 1.
+      groups: the number of groups, at least 1.
       seed: together with the split's name it decides everything.
       split: `train`, `val` or `test`.
-      num_frames: see `render_group`.
-      preset: see `render_group`.
-      styles: see `render_group`.
-      uniform: see `render_group`.
-      letters: see `render_group`.
+      num_frames: as `render_group` takes it.
+      preset: as `render_group` takes it.
+      styles: as `render_group` takes it.
+      uniform: as `render_group` takes it.
+      letters: as `render_group` takes it.
       workers: processes; a script that asks for more than one guards its own start with
         `if __name__ == "__main__"`, as multiprocessing wants it.
       progress: called with the number of groups written so far.
       render: makes a group in place of `render_group`, such as `PictureSource.render`, of a
-        generator and its index; it must be picklable, and knows preset and the like by itself.
+        generator and its index; it must be picklable, and knows the preset and other choices.
 
     Raises:
       DataError: the split exists and was drawn with other arguments, another run is drawing it, the

@@ -41,13 +41,13 @@ class Lettering:
     """How the characters of one plate are made.
 
     Attributes:
-      stroke: by which strokes are wider than the font's, whole millimetres; negative: thinner.
+      stroke: how much wider strokes are than the font's, whole millimetres; negative is thinner.
       width, height: size of the characters, shares of their boxes (at most 1), in whose middles
         they stand.
       latin: `STROKES` or `ENERGY`, which draw Chinese characters too, or the file of the font of
         letters and digits, beside which they are Noto's.
-      bend: by which outlines stray, millimetres root mean square, alike within a character.
-      seed: of the bending.
+      bend: how far outlines stray, millimetres root mean square, alike within a character.
+      seed: the seed of the bending.
       fade: share of the paint that has gone, 0 to 1: the ground shows through.
     """
 
@@ -66,9 +66,9 @@ class Lettering:
 
         Args:
           text: one character a box.
-          style: boxes and colours.
+          style: the style of the plate: boxes and colours.
           shape: (H, W) of the plate, pixels.
-          scale: pixels a millimetre.
+          scale: the pixels per millimetre.
 
         Yields:
           The colour `#rrggbb`, and its coverage, float32 [H, W] in 0..1.
@@ -144,10 +144,10 @@ def glyph(
 
     Args:
       character: one that the font has.
-      width: of the box in pixels.
-      height: of the box in pixels.
+      width: the width of the box in pixels.
+      height: the height of the box in pixels.
       bar: draw a bare upright bar instead, the 1 of embossed Chinese plates.
-      stroke: by which its strokes are wider, in millimetres of a character 90 mm high, before it
+      stroke: how much wider its strokes are, in millimetres of a character 90 mm high, before it
         is stretched to its box again.
       latin: `STROKES`, `ENERGY`, or the file of the font of letters and digits.
 

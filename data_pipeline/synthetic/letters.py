@@ -58,7 +58,7 @@ class TypeCase:
 
     Attributes:
       pictures: those whose corners and style are known.
-      balance: see `pictures.province_weights`.
+      balance: as `pictures.province_weights` takes it.
     """
 
     pictures: Sequence[Picture]
@@ -118,7 +118,7 @@ def known_style(picture: Picture) -> PlateStyle | None:
 def rectify(
     image: np.ndarray, corners: np.ndarray, size: tuple[float, float], margin: int
 ) -> np.ndarray:
-    """The plate face on at `SCALE` pixels a millimetre, with `margin` pixels around it."""
+    """The plate face on at `SCALE` pixels per millimetre, with `margin` pixels around it."""
     width, height = (round(v * SCALE) for v in size)
     box = np.array([[0, 0], [width, 0], [width, height], [0, height]]) + margin
     warp = cv2.getPerspectiveTransform(
@@ -178,11 +178,11 @@ def set_anew(
 
     Args:
       picture: the ground: its paint, light, frame, bolts and surroundings are kept.
-      case: where characters are taken from.
+      case: the pictures that characters are taken from.
       colour: one of `COLOURS`, for blue plates; others keep their own, as `blue` does.
-      rng: of all choices.
+      rng: the generator of all choices.
       avoid: texts that must not come about.
-      keep_text: the picture's own characters stay, where the new colour has as many.
+      keep_text: the picture's own characters stay, if the new colour has the same number.
 
     Returns:
       The rectified picture; None where the ground is not fit for it, or characters are lacking.
@@ -225,8 +225,8 @@ def _seen(
     """The part of a rectified picture that the picture shows, at least the plate.
 
     Args:
-      shape: of the picture.
-      corners: of the plate in it.
+      shape: the shape of the picture.
+      corners: the corners of the plate in it.
       whole: shape of the rectified picture.
       margin: pixels around the plate there.
 

@@ -16,8 +16,8 @@ def diffraction(f_number: float, pixel: float, wavelength: float = 0.55) -> floa
 
     Args:
       f_number: 2 to 8 on roadside cameras.
-      pixel: pitch, micrometres.
-      wavelength: micrometres.
+      pixel: the pitch of the pixels, micrometres.
+      wavelength: the wavelength of the light, micrometres.
     """
     return 0.42 * wavelength * f_number / pixel
 
@@ -29,11 +29,11 @@ def defocus(distance: float, focus: float, focal: float, f_number: float, pixel:
     at four times that distance a disc of 0.5 to 3 pixels.
 
     Args:
-      distance: of the plate, metres.
+      distance: the distance of the plate, metres.
       focus: distance at which the lens is focused, metres.
-      focal: focal length, millimetres.
+      focal: the focal length, millimetres.
       f_number: focal length over aperture.
-      pixel: pitch, micrometres.
+      pixel: the pitch of the pixels, micrometres.
     """
     focal_m = focal * 1e-3
     circle = focal_m**2 / f_number * abs(distance - focus) / (distance * (focus - focal_m))
@@ -50,7 +50,7 @@ def point_spread(disc: float, motion: tuple[float, float], scale: int) -> np.nda
     Args:
       disc: diameter, pixels; 0 to 3 on roadside cameras that are focused nearer than the frame.
       motion: displacement (x, y) during the exposure, pixels; 0 to 3 at 1/500 s.
-      scale: samples a pixel.
+      scale: the samples per pixel.
     """
     reach = disc * scale / 2 + max(abs(v) for v in motion) * scale / 2
     half = int(np.ceil(reach)) + 1

@@ -34,16 +34,16 @@ class PictureSource:
       path: the folder of the pictures; see `pictures`.
       corners: a file of `lpdiff locate`, where it is not the folder's own.
       seed: together with the index it decides everything.
-      num_frames: far frames a group.
-      preset, camera: see `drawn.DrawnSource`.
+      num_frames: far frames per group.
+      preset, camera: as `drawn.DrawnSource` takes them.
       part: `train`, `held-out` or `all`.
-      held_out: how many texts are set aside for judging; see `pictures.held_out_texts`.
+      held_out: the number of texts that are set aside for judging; see `pictures.held_out_texts`.
       avoid: further texts that are never shown, such as those that another source sets aside.
-      balance: see `pictures.province_weights`.
+      balance: as `pictures.province_weights` takes it.
       recombine: share of plates whose texts are set anew, of characters of other plates; needs
         corners.
-      colours: of blue plates that are set anew or only painted: name of `letters.COLOURS` ->
-        weight; needs corners.
+      colours: the colours of blue plates that are set anew or only painted: name of
+        `letters.COLOURS` -> weight; needs corners.
       retouch: field of `pictures.Retouch` -> value, in place of its own.
     """
 

@@ -50,13 +50,13 @@ class Picture:
     """One clean picture of a plate.
 
     Attributes:
-      path: the file.
+      path: the path of the file.
       text: the plate's characters.
-      corners: of the plate in the picture, pixels, clockwise from the upper left; None: the picture
-        is the plate's upright box.
+      corners: the corners of the plate in the picture, pixels, clockwise from the upper left; None:
+        the picture is the plate's upright box.
       aspect: width over height of what the picture shows; 0 as the picture has it, -1 squeezed from
         an unknown one.
-      colour: of the plate's ground; "" where it is not known.
+      colour: the colour of the plate's ground; "" where it is not known.
     """
 
     path: Path
@@ -71,9 +71,9 @@ class Sight:
     """A picture of a plate as it goes before the camera.
 
     Attributes:
-      image: uint8 RGB.
-      text: the plate's.
-      corners: of the plate, [4, 2] pixels, clockwise from the upper left.
+      image: the picture, uint8 RGB.
+      text: the plate's text.
+      corners: the corners of the plate, [4, 2] pixels, clockwise from the upper left.
       size: (width, height) of the plate, millimetres.
     """
 
@@ -128,7 +128,7 @@ def read_pictures(folder: str | Path, corners: str | Path = "") -> list[Picture]
     """The pictures of a folder that have a text, in the order of their names.
 
     Args:
-      folder: see above.
+      folder: the folder of the pictures.
       corners: a file to read in place of the folder's corners.json.
 
     Raises:
@@ -199,7 +199,7 @@ def held_out_texts(texts: Collection[str], count: int) -> frozenset[str]:
 
 
 def take_part(pictures: Sequence[Picture], part: str, held_out: int) -> list[Picture]:
-    """The pictures of one of `PARTS`, with so many texts held out; see `held_out_texts`.
+    """The pictures of one of `PARTS`, with some texts held out; see `held_out_texts`.
 
     Raises:
       DataError: there is no such part, or nothing is left of it.
@@ -221,7 +221,7 @@ def province_weights(texts: Sequence[str], balance: float) -> np.ndarray:
     """Chances of pictures, float64 [n] of sum 1.
 
     Args:
-      texts: of the pictures; the first character is the province.
+      texts: the texts of the pictures; the first character is the province.
       balance: 0 takes all pictures equally often, 1 all provinces, in between with the power
         1 - `balance` of their numbers.
     """
@@ -257,10 +257,10 @@ def photograph(
     """Puts a picture before the far camera.
 
     Args:
-      sight: the picture.
-      ranges: of the camera's conditions.
-      retouch: how the picture may be changed before.
-      num_frames: far frames.
+      sight: the picture of the plate.
+      ranges: the ranges of the camera's conditions.
+      retouch: how the picture may be changed first.
+      num_frames: the number of far frames.
       rng: all that is random comes from it.
 
     Returns:

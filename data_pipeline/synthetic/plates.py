@@ -29,9 +29,9 @@ def draw_plate(
 
     Args:
       text: one character a box of the style.
-      style: size, boxes, colours.
+      style: the style of the plate: size, boxes, colours.
       pixels_per_mm: resolution; 1 gives 140 x 440 pixels for a blue plate.
-      lettering: how its characters are made; None: as the style says, fresh.
+      lettering: how its characters are made; None makes them as the style says, in fresh paint.
 
     Returns:
       uint8 RGBA [H, W, 4]; alpha is 0 outside the rounded corners.
@@ -61,7 +61,7 @@ def _emboss(plate: np.ndarray, height: np.ndarray, relief: float, scale: float) 
         return
     round_shoulders = cv2.GaussianBlur(height, (0, 0), 1.0 * scale)
     slope = cv2.Sobel(round_shoulders, cv2.CV_32F, 0, 1, ksize=3, scale=0.25)
-    # Slopes lie at strokes' edges: the rest of the plate stays as it is.
+    # Slopes lie at strokes' edges: everywhere else the plate stays as it is.
     edges = np.abs(slope) > 1e-3
     change = (np.float32(relief) * slope[edges])[:, None]
     lit = plate[edges, :3] * (1 + change) + 60 * change

@@ -19,9 +19,9 @@ def expose(
 
     Args:
       light: float32, 1 = white.
-      electrons: of white, after the gain.
+      electrons: the electrons of white, after the gain.
       read_noise: electrons, 2 to 8 with CMOS.
-      rng: the noise.
+      rng: the generator of the noise.
 
     Returns:
       float32 of the same shape in [0, 1].
@@ -107,8 +107,9 @@ def sharpen(image: np.ndarray, amount: float, radius: float, limit: float = 0.2)
     Args:
       image: float32 RGB in [0, 1].
       amount: 0.3 to 5 on surveillance cameras; a step of h overshoots by up to amount * h / 2.
-      radius: spread of the mask, pixels; 0.7 to 2.
-      limit: of the overshoot, share of white; picture processors call it overshoot control.
+      radius: the spread of the mask, pixels; 0.7 to 2.
+      limit: the limit of the overshoot, share of white; picture processors call it overshoot
+        control.
     """
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     smooth = cv2.GaussianBlur(luma, (0, 0), radius, borderType=cv2.BORDER_REPLICATE)

@@ -18,7 +18,7 @@ ROW, ENERGY = "140", "green"
 _FILE = Path(__file__).parent / "fonts" / "strokes.json"
 _WIDTH, _HEIGHT = 45.0, 90.0  # millimetres, of a character
 _UNIT = 4.0  # steps a millimetre in the file
-_SHARP = 4  # pixels a millimetre
+_SHARP = 4  # pixels per millimetre
 _THINNEST = 2.0  # millimetres
 # Not on plates of the standard's own, but on those of police and of other countries.
 _LIKE = {"O": "0", "I": "1"}
@@ -35,7 +35,7 @@ def draw_letter(character: str, stroke: int = 0, alphabet: str = ROW) -> np.ndar
 
     Args:
       character: A to Z, 0 to 9, a province or one of 警学港澳使领挂.
-      stroke: by which strokes are wider, millimetres; the character stays as large.
+      stroke: how much wider strokes are, millimetres; the character keeps its size.
       alphabet: `ROW` or `ENERGY`, which has letters, digits and provinces; else `ROW` is taken.
 
     Returns:

@@ -29,10 +29,10 @@ class PlateStyle:
 
     Attributes:
       name: the file's name without its suffix.
-      description: country, kind, standard.
+      description: the country, kind and standard.
       weight: frequency in the default mix; 0 keeps the style out of it.
-      size: (width, height).
-      corner_radius: of the plate's outline.
+      size: the size of the plate, (width, height).
+      corner_radius: the corner radius of the plate's outline.
       background: colours at the top and at the bottom edge, `#rrggbb`.
       foreground: colour of the characters.
       letters: kind of the letters and digits, one of `LETTERS`.

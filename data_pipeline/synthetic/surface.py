@@ -1,6 +1,6 @@
 """The plate on its car: wear, dirt, things in front of it, bolts, the bumper around it.
 
-Plates are uint8 RGBA [H, W, 4] at `scale` pixels a millimetre; the mounted scene is linear light,
+Plates are uint8 RGBA [H, W, 4] at `scale` pixels per millimetre; the mounted scene is linear light,
 float32 RGB [H + 2 m, W + 2 m, 3] with m = `margin(scale)` pixels of car around the plate.
 """
 
@@ -21,7 +21,7 @@ _SHARES = np.array([39, 18, 16, 8, 8, 5, 4, 2]) / 100.0
 
 
 def margin(scale: float) -> int:
-    """Pixels of car around a plate at `scale` pixels a millimetre."""
+    """Pixels of car around a plate at `scale` pixels per millimetre."""
     return round(MARGIN * scale)
 
 
@@ -41,10 +41,10 @@ def wear(
     The sizes of the spots, 60 mm and 6 mm, are our choice.
 
     Args:
-      plate: uint8 RGBA.
+      plate: the plate, uint8 RGBA.
       amount: 0 (new) to 1 (hardly legible).
-      rng: where.
-      scale: pixels a millimetre.
+      rng: the generator that decides where.
+      scale: the pixels per millimetre.
 
     Returns:
       A new plate of the same shape.
@@ -110,10 +110,10 @@ def occlude(
     """Puts a dark bar (a tow hook, a strap, a twig) in front of the plate; sizes are our choice.
 
     Args:
-      scene: linear light.
+      scene: the scene in linear light.
       amount: width of the bar, share of the scene's height, 0 to 0.3.
-      rng: where and how steep.
-      scale: pixels a millimetre.
+      rng: the generator that decides where, and how steep.
+      scale: the pixels per millimetre.
     """
     height, width = scene.shape[:2]
     x = rng.uniform(margin(scale), width - margin(scale))
@@ -136,8 +136,8 @@ def mount(
       plate: uint8 RGBA [H, W, 4].
       light: light on the plate, float32, broadcast to [H, W, 3]; 1 = full.
       ambient: light on the car, 1 = full; at night a retroreflecting plate outshines its car.
-      rng: paint, recess, shadow.
-      scale: pixels a millimetre.
+      rng: the generator of paint, recess and shadow.
+      scale: the pixels per millimetre.
 
     Returns:
       Linear float32 RGB [H + 2 m, W + 2 m, 3].

@@ -34,7 +34,7 @@ def sample_text(style: PlateStyle, rng: np.random.Generator, uniform: bool = Fal
     """Returns a text of the style.
 
     Args:
-      style: gives the patterns.
+      style: the style, which gives the patterns.
       rng: the source of randomness.
       uniform: every pattern and character of a class equally often, instead of as in traffic.
     """

@@ -13,7 +13,7 @@ def transmission(distance: float, visibility: float) -> float:
     Koschmieder's law: contrast falls to 2 % at the visibility (WMO: 5 %), exp(-3.912 d / V).
 
     Args:
-      distance: metres.
+      distance: the distance of the plate, metres.
       visibility: metres; above 10,000 is clear, 1,000 is fog by definition.
     """
     return float(np.exp(-3.912 * distance / visibility))
@@ -25,8 +25,8 @@ def haze(light: np.ndarray, passed: float, airlight: np.ndarray) -> np.ndarray:
     Narasimhan and Nayar, "Vision and the atmosphere", IJCV 2002: L * t + A * (1 - t).
 
     Args:
-      light: [H, W, 3].
-      passed: `transmission`, 0..1.
+      light: linear light, [H, W, 3].
+      passed: the `transmission`, 0..1.
       airlight: [3], the horizon's light, 0.4 to 1.
     """
     hazy = light * np.float32(passed)
@@ -41,10 +41,10 @@ def shimmer(light: np.ndarray, shift: float, grain: float, rng: np.random.Genera
     are bent differently; 10 to 50 microradians are 0.1 to 0.6 pixels of a traffic camera.
 
     Args:
-      light: [H, W, 3].
+      light: linear light, [H, W, 3].
       shift: samples, root mean square in x and in y.
       grain: distance of independent shifts, samples.
-      rng: the field.
+      rng: the generator of the field.
     """
     height, width = light.shape[:2]
     coarse = round(height / grain) + 3, round(width / grain) + 3, 2
@@ -65,11 +65,11 @@ def rain(
     proportional to the rate (a simplification of Marshall and Palmer's drop-size law).
 
     Args:
-      light: [H, W, 3].
-      rate: millimetres an hour: 2.5 light, 10 heavy, 50 cloudburst.
+      light: linear light, [H, W, 3].
+      rate: millimetres per hour: 2.5 light, 10 heavy, 50 cloudburst.
       scale: samples a millimetre on the plate.
-      exposure: seconds.
-      rng: where the drops are.
+      exposure: the time of the exposure, seconds.
+      rng: the generator that decides where the drops are.
     """
     height, width = light.shape[:2]
     streaks = np.zeros((height, width), np.float32)
@@ -94,8 +94,8 @@ def glare(light: np.ndarray, strength: float, centre: tuple[float, float]) -> np
     glare effects for digital images", SIGGRAPH 1995.
 
     Args:
-      light: [H, W, 3].
-      strength: of the core in units of white, 0.3 to 2.
+      light: linear light, [H, W, 3].
+      strength: the strength of the core in units of white, 0.3 to 2.
       centre: (x, y) as shares of width and height; may lie outside.
     """
     height, width = light.shape[:2]

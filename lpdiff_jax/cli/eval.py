@@ -25,9 +25,9 @@ def main(argv: Sequence[str]) -> None:
 def _define_flags() -> None:
     flags.DEFINE_string("data", None, "MDLP tree or shards; default: the run's own.")
     flags.DEFINE_string(
-        "model", None, "Default: WORKDIR; or a model directory, a ..._gen.pth, or none (no model)."
+        "model", None, "A model directory, a ..._gen.pth, or none (no model); default: WORKDIR."
     )
-    flags.DEFINE_string("split", "val", "Split that is judged.")
+    flags.DEFINE_string("split", "val", "The split that is judged.")
     flags.DEFINE_string("output", None, "Where the report goes; default: WORKDIR/eval.")
     flags.DEFINE_integer(
         "limit", None, "Judge this number of plates; default: config.eval.limit (0: all)."
@@ -39,11 +39,13 @@ def _define_flags() -> None:
         "compare", [], "NAME=DIR: a folder of another method's plates, DIR/<group>.png; repeatable."
     )
     flags.DEFINE_list(
-        "judges", ["reader", "lpips-alex", "fid"], "Of reader, lpips-alex, lpips-vgg, fid."
+        "judges", ["reader", "lpips-alex", "fid"], "The judges: reader, lpips-alex, lpips-vgg, fid."
     )
     flags.DEFINE_string("reader", None, "Your own recogniser in ONNX, with --charset.")
-    flags.DEFINE_string("charset", None, "Its charset: a text file, one class per line.")
-    flags.DEFINE_bool("masked", True, "Let the reader choose among plate characters alone.")
+    flags.DEFINE_string(
+        "charset", None, "The charset of --reader: a text file, one class per line."
+    )
+    flags.DEFINE_bool("masked", True, "Let the reader choose only among plate characters.")
     flags.DEFINE_string("weights_dir", None, "Where `lpdiff fetch-weights` put its files.")
 
 

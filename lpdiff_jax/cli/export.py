@@ -3,7 +3,7 @@
 import argparse
 import json
 
-HELP = "write a model's functions, the whole restoration among them, as StableHLO and ONNX"
+HELP = "write a model's functions, such as the whole restoration, as StableHLO and ONNX"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -11,9 +11,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="work directory, model directory or .pth")
     parser.add_argument("output", metavar="OUT", help="folder to write; new or empty")
     parser.add_argument(
-        "--format", action="append", choices=("stablehlo", "onnx"), help="only this (default: both)"
+        "--format",
+        action="append",
+        choices=("stablehlo", "onnx"),
+        help="write only this format (default: both)",
     )
-    parser.add_argument("--frames", type=int, default=3, help="frames a plate (default 3)")
+    parser.add_argument("--frames", type=int, default=3, help="frames per plate (default 3)")
     parser.add_argument("--steps", type=int, help="denoiser calls (default: the model's)")
     parser.add_argument("--sampler", help="sampler (default: the model's)")
     parser.add_argument("--json", action="store_true", help="print export.json")

@@ -33,6 +33,6 @@ def run(args: argparse.Namespace) -> None:
         found = load_run(Path(args.model))
         model, variables, extra = found.method, found.variables, {}
     if not isinstance(model, LPDiff):
-        raise UserError(f"{args.model}: only LP-Diff has a PyTorch checkpoint to be written as")
+        raise UserError(f"{args.model}: only an LP-Diff can be written as a PyTorch checkpoint")
     write_checkpoint(args.output, model, variables, extra)
     print(args.output)

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--norm-groups",
         type=int,
         default=32,
-        help="groups of GroupNorm it was trained with, which the file does not tell (default: 32)",
+        help="groups of GroupNorm in training, which the file does not tell (default: 32)",
     )
     parser.add_argument(
         "--image-size",
@@ -90,7 +90,7 @@ def _summary(config: dict[str, Any]) -> str:
     denoiser = model["denoiser"]
     return (
         f"width {denoiser['features']}, multipliers {denoiser['multipliers']}, "
-        f"{denoiser['blocks']} blocks a level, {denoiser['norm_groups']} norm groups, "
+        f"{denoiser['blocks']} blocks per level, {denoiser['norm_groups']} norm groups, "
         f"{config['sampler']['steps']} steps"
     )
 

@@ -9,9 +9,12 @@ HELP = "make labels.json by reading the ground truth, where two readings agree"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument("root", type=Path, help="a tree in MDLP's layout")
-    parser.add_argument("--split", help="label this split alone (default: every split)")
+    parser.add_argument("--split", help="label only this split (default: every split)")
     parser.add_argument(
-        "--min-confidence", type=float, default=0.9, help="of both readings (default 0.9)"
+        "--min-confidence",
+        type=float,
+        default=0.9,
+        help="least confidence of both readings (default 0.9)",
     )
     parser.add_argument(
         "--pattern", help="regular expression of a plate's text (default: Chinese civil plates)"

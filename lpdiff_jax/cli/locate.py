@@ -11,7 +11,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("pictures", metavar="PICS", help="a folder of pictures with labels.json")
     parser.add_argument(
         "--output", metavar="FILE", default="",
-        help="where the corners go (default: PICS/corners.json, which --pictures reads by itself)",
+        help="where the corners go (default: PICS/corners.json, which --pictures reads)",
     )  # fmt: skip
 
 

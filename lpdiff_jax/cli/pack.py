@@ -18,7 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="work directory or checkpoint of train.py")
     parser.add_argument("output", metavar="OUT", help="folder to write; new or empty")
     parser.add_argument(
-        "--dtype", choices=DTYPES, default="float16", help="of the weights (default: float16)"
+        "--dtype",
+        choices=DTYPES,
+        default="float16",
+        help="precision of the weights (default: float16)",
     )
     parser.add_argument(
         "--calibrate", metavar="DATA",
@@ -26,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--split", default="val", help="the split of DATA (default: val)")
     parser.add_argument("--steps", type=int, help="default denoiser calls of the packed model")
-    parser.add_argument("--sampler", help="its default sampler")
+    parser.add_argument("--sampler", help="default sampler of the packed model")
     parser.add_argument(
         "--without", action="append", default=[], metavar="NETWORK",
         help="leave a network out, for example denoiser; may be repeated",

@@ -18,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument("root", type=arguments.path, help="the raw tree; with --verify, the shards")
     parser.add_argument(
-        "out", type=arguments.path, nargs="?", help="for the shards; must not exist yet"
+        "out", type=arguments.path, nargs="?", help="folder for the shards; must not exist yet"
     )
     parser.add_argument("--strict", action="store_true", help="write nothing if anything is wrong")
     parser.add_argument(
         "--layout",
         choices=("mdlp", "tracks"),
-        help="of the tree: MDLP's, or the tracks of UFPR-SR-Plates and LRLPR-26; else found out",
+        help="layout of the tree: mdlp, or tracks (UFPR-SR-Plates, LRLPR-26); default: detected",
     )
     parser.add_argument(
         "--split",
@@ -33,7 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TRAIN,VAL,TEST",
         help="divide all groups anew by plate, in these shares (0.8,0.1,0.1)",
     )
-    parser.add_argument("--seed", type=arguments.seed, default=0, help="of --split")
+    parser.add_argument(
+        "--seed", type=arguments.seed, default=0, help="seed of --split (default 0)"
+    )
     parser.add_argument(
         "--groups-per-shard", type=arguments.whole(1, 10**9), default=1000, metavar="N"
     )

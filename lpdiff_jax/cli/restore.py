@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-HELP = "restore plates from their frames: a folder is a plate, a folder of folders many"
+HELP = "restore plates from frames: one folder per plate, a picture or a video"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,15 +47,18 @@ def _add_places(group: Any) -> None:
         "--force", action="store_true", help="restore what does not look like a plate's crop, too"
     )
     group.add_argument(
-        "--max-frames", type=int, default=5, help="frames used of each plate (default 5)"
+        "--max-frames",
+        type=int,
+        default=5,
+        help="most frames used per plate: the nearest ones (default 5)",
     )
 
 
 def _add_drawing(group: Any) -> None:
     group.add_argument("--steps", type=int, help="denoiser calls (default: the model's)")
     group.add_argument("--sampler", help="sampler (default: the model's)")
-    group.add_argument("--samples", type=int, default=1, help="restorations a plate (default 1)")
-    group.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
+    group.add_argument("--samples", type=int, default=1, help="restorations per plate (default 1)")
+    group.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
     group.add_argument("--batch-size", type=int, default=16, help="plates at a time (default 16)")
     group.add_argument(
         "--dtype", help="precision: float32, bfloat16 or float16 (default: the model's)"

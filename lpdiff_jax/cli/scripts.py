@@ -21,7 +21,7 @@ from lpdiff_jax.stopping import by_signals
 def define_flags() -> None:
     """The flags of both programs."""
     config_flags.DEFINE_config_file(
-        "config", None, "A configuration file, or the name of one of the package: compact"
+        "config", None, "A configuration file, or the name of a packaged one, such as compact"
     )
     flags.DEFINE_string("workdir", None, "Directory of the run: configuration, checkpoints, logs")
     flags.mark_flags_as_required(["config", "workdir"])
@@ -30,7 +30,7 @@ def define_flags() -> None:
 def define_process_flags() -> None:
     """The flags of a run on several processes; clusters that JAX knows need none of them."""
     flags.DEFINE_string("coordinator", None, "Address of process 0, host:port")
-    flags.DEFINE_integer("process-id", None, "This process, 0-based")
+    flags.DEFINE_integer("process-id", None, "The number of this process, from 0")
     flags.DEFINE_integer("process-count", None, "Number of processes that train together")
 
 
@@ -115,7 +115,7 @@ def _explained(main: Callable[[ConfigDict, Path], None]) -> None:
 
 
 def quieten_libraries() -> None:
-    """Leaves of what libraries log the warnings and errors; `--verbosity=0` brings the rest back.
+    """Keeps only warnings and errors of the libraries' logs; `--verbosity=0` brings all back.
 
     Orbax tells every detail of a checkpoint, and the traceback of a save that failed three times
     over, before `Checkpointer` says in one sentence what happened.

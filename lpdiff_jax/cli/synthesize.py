@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed", type=arguments.whole(0, 2**63 - 1), required=True, help="same seed, same bytes"
     )
-    parser.add_argument("--frames", type=int, default=3, help="far frames a group (default 3)")
+    parser.add_argument("--frames", type=int, default=3, help="far frames per group (default 3)")
     parser.add_argument(
         "--preset",
         default="real-like",
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--held-out", type=int, default=0, metavar="N",
-        help="with --pictures: so many plate texts are set aside for judging (default 0)",
+        help="with --pictures: number of plate texts set aside for judging (default 0)",
     )  # fmt: skip
     parser.add_argument(
         "--part", default="", choices=("train", "held-out", "all"),

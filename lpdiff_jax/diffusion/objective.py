@@ -1,7 +1,7 @@
 """Noising, what the denoiser predicts, and the loss (paper section 3.3).
 
-`x_0` is the scaled residual, `level` is sqrt(alphas_cumprod) in [0, 1], one number a sample; every
-function broadcasts level [B] over x [B, ...].
+`x_0` is the scaled residual, `level` is sqrt(alphas_cumprod) in [0, 1], one number per sample;
+every function broadcasts level [B] over x [B, ...].
 """
 
 import dataclasses
@@ -19,9 +19,9 @@ class Objective:
     """How the denoiser is trained.
 
     Attributes:
-      prediction: what it predicts: 'noise' as published, 'x0', or 'v' (Salimans & Ho 2022), which
-        stays defined at zero terminal SNR.
-      levels: 'stratified' draws one noise level a sample, spread evenly over the batch; 'shared'
+      prediction: what the denoiser predicts: 'noise' as published, 'x0', or 'v' (Salimans & Ho
+        2022), which stays defined at zero terminal SNR.
+      levels: 'stratified' draws one noise level per sample, spread evenly over the batch; 'shared'
         is the published one step for the whole batch.
       weighting: 'none', or 'min_snr' (Hang et al. 2023) with gamma 5.
     """
@@ -47,7 +47,7 @@ class Objective:
 
 
 def broadcast_level(level: jax.Array, x: jax.Array) -> jax.Array:
-    """[B] -> [B, 1, ...] with as many dimensions as x."""
+    """[B] -> [B, 1, ...], with the number of dimensions of x."""
     return level.reshape(level.shape + (1,) * (x.ndim - level.ndim))
 
 
@@ -111,12 +111,12 @@ def draw_levels(
 ) -> jax.Array:  # fmt: skip
     """Draws a noise level for each sample.
 
-    A step t in 1..T is drawn (one for all, or one a sample), then a level uniformly between those
-    of t - 1 and t, as published.
+    A step t in 1..T is drawn (one for all, or one per sample), then a level uniformly between
+    those of t - 1 and t, as published.
 
     Args:
-      kind: 'stratified' or 'shared'.
-      keys: [B] keys, one a sample.
+      kind: how levels are drawn: 'stratified' or 'shared', see `Objective.levels`.
+      keys: [B] keys, one per sample.
       position: int [B], each sample's position in the global batch, so that the draw does not
         depend on how the batch is spread over devices.
       batch: the global batch size.

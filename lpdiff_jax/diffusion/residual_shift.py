@@ -28,7 +28,7 @@ class ShiftSchedule:
     """How far each step has shifted; everything is float64 [T].
 
     Attributes:
-      steps: T.
+      steps: the number of steps, T.
       kappa: the noise's standard deviation over the square root of the shift.
       end: the square root of the last step's shift.
       power: how fast the shift grows; below 1 it grows fast at first.
@@ -168,12 +168,12 @@ def plate_of(
     """x_0 as a network's output [B, ...] says it.
 
     Args:
-      output: the network's.
+      output: the network's output.
       prediction: one of `PREDICTIONS`; 'scaled_noise' is the noise as it stands in x_t.
-      x_t: [B, ...].
+      x_t: the noisy picture, [B, ...].
       y: [B, ...], the low-resolution picture.
-      shift: [B], eta_t.
-      kappa: the schedule's.
+      shift: the shift of each sample, eta_t [B].
+      kappa: the schedule's kappa.
     """
     check_choice("prediction", prediction, PREDICTIONS)
     shift = _expand(shift, output)

@@ -37,12 +37,12 @@ class Sampler:
     """How to sample; a configuration's `sampler` section.
 
     Attributes:
-      name: one of `NAMES`.
-      steps: calls of the denoiser.
-      eta: 'ddim' only: its share of fresh noise, 0 (deterministic) to 1 (as 'ddpm').
+      name: the sampler, one of `NAMES`.
+      steps: the calls of the denoiser.
+      eta: the share of fresh noise of 'ddim', from 0 (deterministic) to 1 (as 'ddpm').
       spacing: which of the trained levels are visited, see `NoiseSchedule.timesteps`.
-      start: 1 begins with N(0, I). Less begins with psi (x_0 = 0), noised as after that share of
-        the trained steps.
+      start: where sampling begins: 1 begins with N(0, I); less begins with psi (x_0 = 0), noised
+        as after that share of the trained steps.
     """
 
     name: str = "ddim"
@@ -86,7 +86,7 @@ class Steps:
     Attributes:
       levels: float64 [steps], what `denoise_fn` is told at each step.
       x, x_0, x_0_before, noise: float64 [steps] each, what a step multiplies with, see the module.
-      first_scale: what Gaussian noise is multiplied with to be the first x.
+      first_scale: the first x is Gaussian noise times this.
     """
 
     levels: np.ndarray
@@ -119,11 +119,11 @@ def sample(
     """Takes every step.
 
     Args:
-      denoise_fn: see the module.
+      denoise_fn: the network, as the module describes it.
       x: [B, ...], at the level of the first step taken.
       noise_fn: step index (0 is the least noisy) -> Gaussian noise of x's shape; not called where
         no step adds noise.
-      steps: the stepping rule.
+      steps: the stepping rule, as a table.
       prepare: levels [steps] -> a tree of arrays [steps, ...], computed once, before the loop; its
         slice of the step is then the third argument of `denoise_fn`.
       every_step: return the estimate of every step, not the last alone.
@@ -178,8 +178,8 @@ def coefficients(noise_levels: np.ndarray, name: str, eta: float = 0.0) -> dict[
 
     Args:
       noise_levels: float64 [steps + 1], falling from 1.
-      name: one of `NAMES`.
-      eta: see `Sampler`.
+      name: the sampler, one of `NAMES`.
+      eta: the share of fresh noise, see `Sampler`.
 
     Returns:
       float64 [steps] each: x, x_0, x_0_before, noise; index 0 is the last step taken.

@@ -71,10 +71,10 @@ class NoiseSchedule:
     def timesteps(self, steps: int, spacing: str = "uniform", start: float = 1.0) -> np.ndarray:
         """Which of the trained steps 1..T to visit when sampling in fewer.
 
-        The noisiest is always among them; the clean end, where nothing is left to predict, is not.
+        The noisiest step is always visited; the clean end, where nothing is left to predict, never.
 
         Args:
-          steps: how many.
+          steps: the number of timesteps to visit.
           spacing: 'uniform' in t, 'quadratic' (finer where there is less noise), or 'log_snr'
             (uniform in log(SNR), of which what is below -10 counts as one place).
           start: sampling begins at this share of T.
@@ -128,7 +128,7 @@ def make_schedule(
 
     Args:
       name: one of `NAMES`; the published program trains with 'linear'.
-      steps: T.
+      steps: the number of steps, T.
       start: first beta (not used by 'jsd', 'cosine').
       end: last beta (not used by 'jsd', 'cosine').
       zero_terminal_snr: rescale so that the last level is pure noise (Lin et al. 2024,

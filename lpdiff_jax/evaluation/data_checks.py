@@ -22,8 +22,8 @@ def seen_in_training(root: Path, split: str, training_root: Path) -> list[str]:
 
     Args:
       root: the data that are judged.
-      split: their split.
-      training_root: what the model was trained on; nothing is said when it is not there.
+      split: the split that is judged.
+      training_root: the data that the model was trained on; without them there is no warning.
     """
     if (root, split) == (training_root, "train"):
         return ["these are the plates that the model was trained on"]

@@ -34,14 +34,15 @@ class Options:
     """How to evaluate.
 
     Attributes:
-      image_size: (H, W) that every image is judged at; figures of other sizes do not compare.
-      samples: restored samples a plate; with more than one there is a row of their vote.
-      steps: of the sampler; None takes the model's default.
-      seed: of the sampler.
-      batch_size: plates at a time, over all processes.
-      max_frames: of a plate's frames the last so many are used.
-      limit: judge the first so many plates only; 0: all.
-      sweep: numbers of frames to compare; each restores everything once more.
+      image_size: (H, W) that every image is judged at; figures of other sizes cannot be
+        compared.
+      samples: the restored samples per plate; more than one give a row of their vote.
+      steps: the steps of the sampler; None takes the model's default.
+      seed: the seed of the noise.
+      batch_size: the plates at a time, over all processes.
+      max_frames: the most frames that are used of each plate: the nearest ones.
+      limit: the number of plates that are judged, from the first on; 0 judges all.
+      sweep: numbers of frames to compare; each of them restores everything again.
       compare: folders of other methods' results.
     """
 
@@ -81,10 +82,10 @@ def evaluate(
       source: the plates, from `data_pipeline.sources.open_source`.
       output_dir: gets report.json, report.md, report.html, records.jsonl, contact_sheet.png,
         and the plates in restored/ and psi/ (or what the method's first estimate is called).
-      judges: what judges; default: PSNR and SSIM alone.
-      options: how.
+      judges: the judges; None takes PSNR and SSIM only.
+      options: how to evaluate; None takes the defaults.
       notes: what the reader of the report has to know about the data.
-      problems: what the caller has found wrong with the data.
+      problems: the faults of the data that the caller has found.
       together: whether all processes have called this, each to judge its part; all of them need
         to see `output_dir`, and the first writes the report. Else this process does it alone.
 

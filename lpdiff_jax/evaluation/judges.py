@@ -14,7 +14,7 @@ from lpdiff_jax.evaluation.metrics.lpips import load_lpips
 from lpdiff_jax.evaluation.reading.ctc_reader import load_onnx_reader, load_reader
 from lpdiff_jax.evaluation.reading.readers import Reader
 
-# (images, targets), uint8 [B, H, W, 3] each -> one figure an image [B].
+# (images, targets), uint8 [B, H, W, 3] each -> one figure per image [B].
 Figure = Callable[[np.ndarray, np.ndarray], np.ndarray]
 # uint8 [B, H, W, 3] -> features [B, D].
 Features = Callable[[np.ndarray], np.ndarray]
@@ -39,10 +39,10 @@ class Judges:
     """The judges of one evaluation.
 
     Attributes:
-      reader: reads the plates; None: no NED and ACC.
-      figures: by name, see `summary.FIGURES`.
-      features: of FID and KID; None: neither.
-      missing: for each judge that was asked for and is not there, what to do about it.
+      reader: what reads the plates; with None there are no NED and ACC.
+      figures: the image metrics by name, see `summary.FIGURES`.
+      features: the network of FID and KID; with None there are no FID and KID.
+      missing: what to do about each judge that was asked for and is not there.
     """
 
     reader: Reader | None = None
@@ -59,9 +59,9 @@ def load_judges(
     """Loads judges; one whose weights are not there is left out, and named in `missing`.
 
     Args:
-      wanted: of `NAMES`; PSNR and SSIM are always there.
-      weights_dir: where `lpdiff fetch-weights` put its files; default: the user's cache.
-      open_reader: makes another reader than the default one.
+      wanted: names of `NAMES`; PSNR and SSIM are always there.
+      weights_dir: where `lpdiff fetch-weights` put its files; None means the user's cache.
+      open_reader: a function that makes another reader than the default one.
 
     Raises:
       UserError: there is no such judge.
@@ -101,11 +101,11 @@ def choose_judges(
     """The judges that a command line asks for.
 
     Args:
-      wanted: of `NAMES`.
-      weights_dir: see `load_judges`.
+      wanted: names of `NAMES`.
+      weights_dir: where the weights are, see `load_judges`.
       model: an ONNX file to read with in place of the default reader; needs `charset`.
-      charset: its charset, see `ctc_reader.load_onnx_reader`.
-      masked: for the default reader, see `ctc_reader.load_reader`.
+      charset: the charset of that model, see `ctc_reader.load_onnx_reader`.
+      masked: whether the default reader is masked, see `ctc_reader.load_reader`.
 
     Raises:
       UserError: the user's own reader cannot be used, or there is no such judge.

@@ -26,7 +26,7 @@ class Folder:
         if not (name and separator):
             raise UserError(f"{argument!r}: expected NAME=DIR, for example SRCNN=results/srcnn")
         if not Path(path).is_dir():
-            raise UserError(f"{path}: no such folder (of results to compare with)")
+            raise UserError(f"{path}: no such folder of results to compare with")
         return cls(name, Path(path))
 
     def find(self, group: str) -> Path:

@@ -17,11 +17,11 @@ class Restored:
     """What the model makes of a batch.
 
     Attributes:
-      samples: uint8 [B, samples, H, W, 3].
+      samples: the restorations, uint8 [B, samples, H, W, 3].
       first: the method's first estimate, uint8 [B, H, W, 3]; None where it makes none.
-      first_picture: what that is called: its row.
+      first_picture: the name of the first estimate, which is also that of its row.
       slots: the reading head's probabilities [B, S, C]; None where there is no reading head.
-      slot_reader: spells them.
+      slot_reader: what spells the slots.
     """
 
     samples: np.ndarray

@@ -33,12 +33,12 @@ def evaluate_run(
 
     Args:
       config: the run's configuration.
-      workdir: its directory.
-      model: what `Restorer.load` takes, or "none" for the rows without a model; default: workdir.
-      data: MDLP tree or shards; default: the run's own.
+      workdir: the run's directory.
+      model: what `Restorer.load` takes; "none" gives the rows without a model; None takes workdir.
+      data: an MDLP tree or shards; None takes the run's own data.
       split: the split that is judged.
-      output: where the report goes; default: `workdir/eval`.
-      judges: default: PSNR, SSIM and the reader.
+      output: where the report goes; None means `workdir/eval`.
+      judges: the judges; None takes PSNR, SSIM and the reader.
       together: whether all processes have called this, see `evaluate`.
       **options: fields of `evaluate.Options` that replace the configuration's.
 

@@ -34,10 +34,10 @@ def score_batch(
     """Scores every row of a batch.
 
     Args:
-      images: the rows that have images, the ground truth among them.
-      restored: what the model has made of them, or None.
+      images: the rows that have images; one of them is the ground truth.
+      restored: what the model has made of the frames, or None.
       texts: the true text of each plate; empty where it is not known.
-      judges: what judges the images.
+      judges: the judges of the images.
 
     Returns:
       For each plate its scores by row, in the table's order.
@@ -115,8 +115,8 @@ def read_restored(
 
     Args:
       reader: reads the samples; without one the reading head is alone.
-      restored: a batch.
-      known: the readings of its images; those of the first estimate and the first sample are used.
+      restored: what the model has made of a batch.
+      known: the readings of the images; the first estimate's and the first sample's are used.
     """
     found: dict[str, list[Reading | None]] = {}
     pictures: list[list[Reading]] = [[] for _ in restored.samples]

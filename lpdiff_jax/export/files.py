@@ -66,11 +66,11 @@ def export_model(
 
     Args:
       directory: a folder that does not exist yet, or is empty; it appears whole or not at all.
-      functions: what to export.
-      formats: of `FORMATS`.
+      functions: the functions to export.
+      formats: names of `FORMATS`.
 
     Returns:
-      What `export.json` holds.
+      The content of `export.json`.
 
     Raises:
       UserError: the folder is in use or cannot be written; an ONNX file does not agree with JAX.

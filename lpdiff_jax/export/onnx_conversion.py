@@ -38,9 +38,9 @@ def to_onnx(
     Args:
       call: takes the inputs in their order, each with a leading batch; returns one array.
       inputs: the shape without the batch, and the dtype, of each input by its name.
-      output: the output's name.
-      converters: what converts whole jitted functions, by their names, where their operations one
-        by one cannot be.
+      output: the name of the output.
+      converters: the converters of whole jitted functions, by the functions' names, for functions
+        whose operations cannot be converted one by one.
 
     Raises:
       UserError: onnx is not installed, or ONNX does not have what the function needs.
@@ -81,7 +81,7 @@ class Graph:
     """Nodes and constants under construction.
 
     Attributes:
-      nodes: in an order in which they can run.
+      nodes: the nodes, in an order in which they can run.
       initializers: the constants, each array once.
     """
 

@@ -77,7 +77,7 @@ class Function:
       name: the function's name, and its file's.
       call: takes the inputs in their order, returns the output [B, ...].
       inputs: the shape without the batch, and the dtype, of each input by its name.
-      output: the output's name.
+      output: the name of the output.
     """
 
     name: str
@@ -143,7 +143,7 @@ class Method(Protocol):
         """
 
     def exports(self, variables: Variables, how: How, num_frames: int) -> list[Function]:
-        """The functions that can be exported, `restore` among them."""
+        """The functions that can be exported; one of them is `restore`."""
 
     def with_dtype(self, dtype: str) -> "Method":
         """The same method, computing in another precision."""
@@ -161,7 +161,7 @@ class DrawsInSteps(Protocol):
 
 @runtime_checkable
 class Denoises(Protocol):
-    """A method with a denoiser that can be called by itself."""
+    """A method with a denoiser that can be called alone."""
 
     def guide_of(self, variables: Variables, image: jax.Array) -> Any:
         """A guide that knows of nothing but a first picture [B, H, W, 3]."""

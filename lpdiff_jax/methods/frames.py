@@ -15,7 +15,7 @@ def as_input(frames: jax.Array, mask: jax.Array | None, how: str, count: int) ->
     Args:
       frames: [B, N, H, W, 3], in order, far to near.
       mask: bool [B, N], False where a frame is padding; None means that all frames are real.
-      how: one of `FRAMES`.
+      how: how the frames become one input, one of `FRAMES`.
       count: K, the frames that 'stacked' puts side by side: the K nearest ones. The mean of the
         real frames stands for each one that a plate lacks.
 

@@ -15,8 +15,8 @@ def by_noise_level(losses: jax.Array, level: jax.Array, bins: int = 4) -> dict[s
     """The losses of the samples in each quarter of the noise level.
 
     Args:
-      losses: [B].
-      level: noise levels in [0, 1], [B].
+      losses: the losses of the samples, [B].
+      level: their noise levels in [0, 1], [B].
       bins: the number of quarters.
 
     Returns:

@@ -33,9 +33,10 @@ def conv_general_dilated(
     Args:
       x: [B, H, W, C].
       kernel: [kh, kw, C, F].
-      window_strides: of rows and columns.
-      padding: before and after, of rows and columns; less than the kernel's size.
-      lhs_dilation: of rows and columns (a transposed convolution); not together with strides.
+      window_strides: the strides of rows and columns.
+      padding: the padding before and after rows and columns; less than the kernel's size.
+      lhs_dilation: the input's dilation by rows and columns (a transposed convolution); it cannot
+        be combined with strides.
       dimension_numbers: NHWC, as flax gives them.
       **options: kernel dilation, groups and precision; only their defaults are taken.
 
@@ -115,8 +116,8 @@ def kernel_gradient(
     Args:
       x: [B, H, W, C], the convolution's input.
       grad: [B, h, w, F], the gradient of its output.
-      size: (kh, kw), the kernel's.
-      shape: the convolution's.
+      size: the size of the kernel, (kh, kw).
+      shape: the strides, padding and dilation of the convolution.
 
     Returns:
       [kh, kw, C, F], of x's dtype.

@@ -17,7 +17,7 @@ def per_sample_dropout(keys: jax.Array) -> contextlib.AbstractContextManager[Any
     lose the same activations, and another number of devices would give another run.
 
     Args:
-      keys: [B] keys, one a sample.
+      keys: [B] keys, one per sample.
     """
 
     def drop(call: Callable[..., Any], args: Any, kwargs: Any, context: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The denoiser split in two: what does not depend on x_t, and the rest.
+"""The denoiser split in two: what depends on x_t, and what does not.
 
 Sampling calls the denoiser many times with the same condition, at noise levels that are known
 beforehand. The condition's half of the stem is then computed once. The noise level only adds a

@@ -14,7 +14,7 @@ def lower_median(x: jax.Array, axis: int) -> jax.Array:
     goes to the first element that has the value.
 
     Args:
-      x: float32.
+      x: a float32 array.
       axis: the one that disappears.
     """
     bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(x), jnp.int32)

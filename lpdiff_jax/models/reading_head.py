@@ -10,18 +10,18 @@ ALIGNMENTS = ("slots", "ctc")
 
 
 class ReadingHead(nn.Module):
-    """One character a slot; the slots stand in reading order, those behind a text's end are empty.
+    """One character per slot, in reading order; slots behind the text's end are empty.
 
     Each column of the features becomes a token. A slot starts from the columns where its character
     is to be expected, and then asks all columns, and the other slots, by attention. Or the columns
     ask each other, and name characters themselves (CTC, Graves et al. 2006).
 
     Attributes:
-      classes: of a slot or column; class 0 means that it is empty.
-      slots: characters at most.
-      features: width of tokens and slots.
-      layers: of attention.
-      heads: of each attention.
+      classes: the classes of a slot or column; class 0 means that it is empty.
+      slots: the most characters of a text.
+      features: the width of tokens and slots.
+      layers: the number of layers of attention.
+      heads: the number of heads of each attention.
       alignment: 'slots', or 'ctc': the columns name the characters.
     """
 

@@ -18,10 +18,10 @@ class Sketch(nn.Module):
     2021 (TPGSR).
 
     Attributes:
-      layers: of attention.
-      features: width of tokens.
-      heads: of each attention.
-      patch: columns of pixels that a token draws.
+      layers: the number of layers of attention.
+      features: the width of tokens.
+      heads: the number of heads of each attention.
+      patch: the columns of pixels that a token draws.
     """
 
     layers: int

@@ -37,9 +37,9 @@ class UNet(nn.Module):
 
     Attributes:
       features: channels of the first level; level i has `features * multipliers[i]`.
-      blocks: residual blocks a level going down; going up there is one more.
-      nominal_resolution: what the first level is called when `attention_resolutions` names levels;
-        it halves each level, whatever the image's true size is.
+      blocks: the residual blocks per level on the way down; on the way up there is one more.
+      nominal_resolution: the name of the first level in `attention_resolutions`; each level halves
+        it, whatever the true size of the image is.
       attends_in_the_middle: whether the block between going down and going up attends too, where
         its level does; the published one does not.
       embedding: 'log_snr' spreads the noise level over all of the embedding's frequencies; 'level'
@@ -77,9 +77,9 @@ class UNet(nn.Module):
           condition: [B, H, W, C], what the diffusion is conditioned on (psi).
           x_t: [B, H, W, 3], the noisy residual.
           noise_level: [B], sqrt(alphas_cumprod) in [0, 1].
-          train: whether dropout acts.
-          stem: what the condition adds to the stem's output, where `models.hoisting` has computed
-            it; there is no condition then, and the noise level is in the biases.
+          train: whether dropout is active.
+          stem: the condition's part of the stem's output, if `models.hoisting` has computed it;
+            then there is no condition, and the noise level is in the biases.
 
         Returns:
           [B, H, W, out_channels], float32.

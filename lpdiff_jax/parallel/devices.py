@@ -26,7 +26,7 @@ _CPU_DEVICES = 4
 
 
 def use_cores(batch_sizes: Iterable[int]) -> None:
-    """Makes devices of a CPU's cores: as many as divide each batch size, at most four.
+    """Makes devices of a CPU's cores: the most that divide each batch size, up to four.
 
     XLA leaves a part of a step to one core at a time; two devices of a core each do both halves of
     the batch at once. Call it before anything is computed. It does nothing where `XLA_FLAGS` or
@@ -100,7 +100,7 @@ class StopRequest:
         self._received = True
 
     def received(self) -> bool:
-        """Call once a step, in every process."""
+        """Whether to stop; every process calls this once per step."""
         if jax.process_count() == 1:
             return self._received
         answer, self._answer = self._answer, self._ask_all()

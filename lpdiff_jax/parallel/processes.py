@@ -21,7 +21,7 @@ def initialize(coordinator: str | None, index: int | None, count: int | None) ->
     Args:
       coordinator: host:port of process 0; with None, what the environment says: JAX's own
         variables, SLURM, Open MPI or a TPU pod.
-      index: this process, 0-based.
+      index: the number of this process, from 0.
       count: the number of processes.
 
     Raises:

@@ -89,13 +89,13 @@ def read_checkpoint(
     layers), by the names there.
 
     Args:
-      path: the file.
+      path: the path of the file.
       norm_groups: groups of the denoiser's GroupNorm (the published default is 32). A wrong number
         gives wrong restorations, and nothing in the file can tell.
       betas: the noise schedule, [T] in (0, 1], for files without their own (or instead of it).
       image_size: (height, width) that the model works at.
       companion: a second file, where a compared system has two.
-      chain_steps: of ResShift's chain.
+      chain_steps: the steps of ResShift's chain.
 
     Raises:
       UserError: not such a file; or entries are missing, extra or of the wrong shape: it lists
@@ -159,7 +159,7 @@ def to_state_dict(
 
     Args:
       model: a model of the published architecture.
-      variables: its variables.
+      variables: the variables of the model.
       extra: entries to write as they are. Those that the program demands and that are missing
         here are made: buffers from the schedule, zero counters, unused layers at zero.
 
@@ -292,7 +292,7 @@ def _infer_denoiser(shapes: Shapes, norm_groups: int, source: str) -> dict[str, 
     levels = len(shrinks) + 1
     blocks = (shrinks[0] if shrinks else residual[-1] + 1) - 1
     _check_count("levels of denoise_fn.downs", levels, _MAX_LEVELS, source)
-    _check_count("blocks a level of denoise_fn.downs", blocks, _MAX_BLOCKS, source)
+    _check_count("blocks per level of denoise_fn.downs", blocks, _MAX_BLOCKS, source)
     features = _width(shapes, "denoise_fn.downs.0.weight", source)
     widths = [
         _width(shapes, f"denoise_fn.downs.{first}.res_block.block1.block.3.weight", source)

@@ -75,8 +75,8 @@ def torch_name(path: Path, levels: int, blocks: int) -> str:
 
     Args:
       path: where the variable is in `{'condition': ..., 'denoiser': ...}`.
-      levels: the denoiser's levels.
-      blocks: its residual blocks a level.
+      levels: the number of the denoiser's levels.
+      blocks: the denoiser's residual blocks per level.
 
     Raises:
       KeyError: the published architecture has no such variable.

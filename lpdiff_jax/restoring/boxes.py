@@ -43,8 +43,8 @@ class Box:
 
     Attributes:
       frame: the picture's file name, or the frame's number from 0.
-      region: where the plate is, pixels; shares of the picture where `relative`.
-      track: of which plate it is; None where the file does not say.
+      region: the place of the plate, in pixels, or in shares of the picture if `relative`.
+      track: the plate's number; None where the file does not say.
       relative: the region is in shares of width and height.
     """
 

@@ -1,6 +1,6 @@
 """Detectors of plates: any ONNX file whose head is of a kind that is known here.
 
-What a detector is to the rest: a call that takes uint8 RGB [H, W, 3] and gives `Detection`s in its
+A detector is a call that takes uint8 RGB [H, W, 3] and gives `Detection`s in its
 pixels. Two kinds of heads are decoded:
 
 - YOLO style, one output. [1, N, 6] or [N, 7] holds final boxes: corners, score and class, or the
@@ -62,12 +62,12 @@ class Spec:
       size: (height, width) of the input; 0 takes what the file fixes, or 640 where it is free.
       bgr: channels come in OpenCV's order.
       mean: subtracted from pixels 0..255.
-      scale: multiplies them then.
-      threshold: least score.
+      scale: the factor after that.
+      threshold: the least score of a plate.
       classes: numbers of the classes that are plates; none takes all.
       priors: edge lengths of the prior boxes, for each stride.
       strides: pixels between prior boxes.
-      variances: of offsets of centre and of size.
+      variances: the variances of offsets of centre and of size.
     """
 
     head: str = ""

@@ -36,8 +36,8 @@ def describe(
     """A plate's entry of restore.json, but for its files.
 
     Args:
-      frames: where it comes from.
-      plate: what the model made of it.
+      frames: the frames that it comes from.
+      plate: the plate as the model made it.
       reader: the model's; None where it does not read.
       hypotheses: the number of texts.
       syntax: texts that no plate has are left out.

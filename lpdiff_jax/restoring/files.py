@@ -49,7 +49,7 @@ class FileOptions:
     """What is read, and what is written.
 
     Attributes:
-      scale: how much larger than the model's pixels the pictures are.
+      scale: the factor by which pictures are larger than the model's.
       native: also write the model's own pixels, in a folder `native`.
       hypotheses: texts of each plate, with their probabilities.
       syntax: texts that no plate has are left out.
@@ -57,7 +57,7 @@ class FileOptions:
       clip: which part of videos.
       box: the plate in every picture or frame; or at some moments, between which it moves.
       boxes: plates, frame by frame, see `boxes.read_boxes`.
-      detector: finds the plates.
+      detector: the detector that finds the plates.
       force: pictures that do not look like crops are taken for crops all the same.
       deadline: the moment of `time.monotonic` after which nothing is read; None is never.
     """
@@ -100,13 +100,14 @@ def restore_files(
     Plates that an earlier run of the same settings has restored from the same bytes stay.
 
     Args:
-      restorer: the model.
+      restorer: the model, ready to restore.
       inputs: folders, pictures, videos, see `inputs.find_sources`.
       output: a folder, made if need be.
       options: how to restore.
       progress: called with the plates done and their number, None where that is not known.
-      files: what is read and written.
-      model: its identity, see `provenance.identify_model`; None takes it from its parameters.
+      files: the choice of what is read and written.
+      model: the identity of the model, see `provenance.identify_model`; None takes it from the
+        parameters.
       on_plate: called with each plate's entry of restore.json, and what the model made of it.
 
     Returns:
@@ -262,7 +263,7 @@ class _Run:
         }
 
     def _batches(self) -> Iterator[tuple[list[PlateFrames], list[dict[str, Any]]]]:
-        """Plates to restore, as many as are computed together, and entries that stay."""
+        """The plates that are restored together, and entries that stay."""
         total = len(self.found.sources)
         most = self.options.batch_size
         # Equal parts, so that few of the places in them stay empty.

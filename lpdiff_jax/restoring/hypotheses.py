@@ -19,8 +19,8 @@ class Hypotheses:
     """The N best texts of a plate.
 
     Attributes:
-      texts: best first.
-      probabilities: of each, given that the plate's text keeps the syntax.
+      texts: the texts, the likeliest first.
+      probabilities: the probabilities of each, given that the plate's text keeps the syntax.
       allowed: the probability that the head gives to all texts of the syntax together.
     """
 
@@ -66,7 +66,7 @@ class Syntax:
 
         Args:
           slots: probabilities [S, C] of the slots' classes, independent of each other.
-          count: N.
+          count: the number of texts, N.
         """
         states = len(self.moves)
         # Of every state the N best ways to it: their probabilities, and their classes so far.

@@ -30,7 +30,7 @@ class Source:
     """Files that belong together: the pictures of a folder in natural order, or one video.
 
     Attributes:
-      name: what its results are called, before it is made a file name.
+      name: the name of the results, before it is made a file name.
       path: the folder, or the file where it was given by itself.
       files: the pictures in order, or the video.
     """
@@ -50,7 +50,7 @@ class Found:
     """What was found.
 
     Attributes:
-      sources: in natural order.
+      sources: the sources, in natural order.
       problems: a line for each picture or video that cannot be used.
       notes: a line for each kind of file that was left aside on purpose.
     """
@@ -64,8 +64,8 @@ def find_sources(inputs: Sequence[str | Path], output: str | Path | None = None)
     """Finds the sources that a user's arguments name.
 
     Args:
-      inputs: folders, pictures, videos.
-      output: where results go; what lies in there is no input.
+      inputs: the folders, pictures and videos.
+      output: the folder of the results; nothing in it is an input.
 
     Raises:
       UserError: a path that does not exist, or holds nothing to restore.

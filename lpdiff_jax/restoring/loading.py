@@ -24,8 +24,8 @@ class Loaded(NamedTuple):
     """A model as its source holds it.
 
     Attributes:
-      method: what it is.
-      variables: of those networks that are trained.
+      method: the method of the model.
+      variables: the variables of the networks that are trained.
       defaults: the configuration's section `sampler`; empty where there is none.
       config: the whole configuration, or as much of it as the source holds.
     """
@@ -42,7 +42,7 @@ def load(source: str | Path | None = None, **of_pth: Any) -> Loaded:
     Args:
       source: a work directory of `train.py`, one of its checkpoints, a model directory, or a
         published program's `..._gen.pth`; None takes the model that comes with the package.
-      **of_pth: see `pytorch.checkpoint.read_checkpoint`, for a `.pth` alone.
+      **of_pth: arguments of `pytorch.checkpoint.read_checkpoint`, which only a `.pth` needs.
 
     Raises:
       UserError: there is no such model, or it cannot be read.
@@ -76,8 +76,8 @@ def check_fits(loaded: Loaded, source: Path) -> None:
     """Raises UserError unless the variables are those that the configuration describes.
 
     Args:
-      loaded: a model.
-      source: what to call it in the message.
+      loaded: the model that was loaded.
+      source: the name of the model in the message.
     """
     method, variables = loaded.method, loaded.variables
     unknown = [name for name in variables if name not in method.networks]

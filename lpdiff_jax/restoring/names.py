@@ -1,4 +1,4 @@
-"""What results are called: one name a group, good as a file name everywhere, never given twice."""
+"""Names of results: one per group, good as a file name everywhere, never given twice."""
 
 import hashlib
 import unicodedata
@@ -28,8 +28,8 @@ class Names:
         """A name for the group of a source; the same source is given the same name again.
 
         Args:
-          wanted: what it would be called by itself.
-          source: what tells the group from others, such as the path of its folder.
+          wanted: the name that it would have alone.
+          source: a text that tells the group from others, such as the path of its folder.
 
         Returns:
           `safe_name(wanted)`, with `-2`, `-3`, ... behind it where another source has that.

@@ -100,7 +100,7 @@ def told(done: str = "") -> Iterator[None]:
 
 
 class ResultFile:
-    """restore.json while it grows: it is whole JSON at every moment, one line a plate.
+    """restore.json while it grows: it is whole JSON at every moment, one line per plate.
 
     The end of the file is written over by a further plate and a new end, in one call. A plate that
     was added stays, however the run ends.

@@ -19,9 +19,9 @@ class PictureFile:
 
     Attributes:
       path: below the output folder, with `/`.
-      image: uint8 RGB.
-      facts: what its text chunks say.
-      mark: what the strip below it says, ASCII; empty for none.
+      image: the picture, uint8 RGB.
+      facts: the content of its text chunks.
+      mark: the text of the strip below it, in ASCII; empty for no strip.
     """
 
     path: str
@@ -36,10 +36,10 @@ def plate_pictures(
     """All pictures of one plate.
 
     Args:
-      name: the plate's.
-      plate: what the model made of it.
-      first: what the first estimate is called, and its folder.
-      scale: how much larger than the model's pixels they are.
+      name: the plate's name.
+      plate: the plate as the model made it.
+      first: the name of the first estimate, and of its folder.
+      scale: the factor by which the pictures are larger than the model's.
       native: the model's own pixels as well.
       draws_vary: whether samples differ.
     """

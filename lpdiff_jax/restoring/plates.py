@@ -20,7 +20,7 @@ class Options:
 
     Attributes:
       steps: the number of denoiser calls.
-      sampler: see `diffusion.samplers`.
+      sampler: a name of `diffusion.samplers`, or a whole sampler.
       samples: the restorations of each plate.
       seed: the seed of the noise.
       max_frames: the most frames that are used of each plate: the nearest ones.
@@ -50,7 +50,7 @@ class RestoredPlate:
       first: the method's first estimate (LP-Diff's psi), [H, W, 3]; None where it makes none.
       samples: the restorations, [K, H, W, 3].
       slots: the reading head's probabilities [S, C]; None where there is no reading head.
-      reading: what the reading head reads.
+      reading: the reading head's text; None where there is no reading head.
       readable: whether the reading can be relied on.
     """
 
@@ -69,10 +69,10 @@ def restore_plates(
     """Restores plates.
 
     Args:
-      restorer: the model.
+      restorer: the model, ready to restore.
       groups: each plate's frames, uint8 RGB [h, w, 3] of any size, in order (far to near), each
         cropped to the plate.
-      options: how.
+      options: how to restore; None takes the defaults.
 
     Raises:
       UserError: a plate without frames, or a sampler that does not exist.
@@ -105,8 +105,8 @@ def stack_frames(
 
     Args:
       frames: uint8 RGB images, 1 to `length`.
-      image_size: (H, W).
-      length: N.
+      image_size: the size to resize to, (H, W).
+      length: the length to pad to, N.
 
     Returns:
       uint8 [N, H, W, 3], black where padded, and mask bool [N].

@@ -1,4 +1,4 @@
-"""Plates out of sources, one at a time: decoded, cut out, shrunk, and the rest forgotten."""
+"""Plates out of sources, one at a time: decoded, cut out, shrunk; nothing else is kept."""
 
 import functools
 import hashlib
@@ -33,12 +33,12 @@ class Choice:
     """Where the plates are in what is given, and which frames are taken.
 
     Attributes:
-      max_frames: of each plate.
+      max_frames: the most frames of each plate.
       size: (height, width) that frames are shrunk or enlarged to, which is the model's.
       clip: which part of a video.
       box: the plate in every picture or frame; or at some moments, between which it moves.
       boxes: the plates, frame by frame.
-      detector: finds them.
+      detector: the detector that finds them.
       force: pictures that do not look like crops of plates are taken for crops all the same.
       deadline: the moment of `time.monotonic` after which nothing is read; None is never.
     """
@@ -68,7 +68,7 @@ class Origin:
     """Where a frame comes from.
 
     Attributes:
-      path: the file.
+      path: the path of the file.
       index: number of the frame or page in the file, from 0.
       time: seconds from a video's beginning; None for pictures.
       region: the plate in it; None where it is a crop.
@@ -96,10 +96,10 @@ class PlateFrames:
     """One plate's frames.
 
     Attributes:
-      name: what its results are called.
-      source: what tells it from other plates: its file or folder, and its track.
+      name: the name of its results.
+      source: what tells the plate from others: its file or folder, and its track.
       frames: uint8 RGB [H, W, 3] of `Choice.size`, in order.
-      origins: where each comes from.
+      origins: the origin of each frame.
       seen: frames that there were.
       digest: SHA-256 of the files of its source.
     """
@@ -133,9 +133,9 @@ def read_plates(
     """Reads the plates of one source; holds the frames of open tracks, at the model's size.
 
     Args:
-      source: what to read.
-      choice: where the plates are.
-      names: gives the names.
+      source: the source to read.
+      choice: the choice of where the plates are.
+      names: what gives the names.
       problems: gets a line for each file or frame that is left out.
     """
     try:

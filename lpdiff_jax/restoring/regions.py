@@ -65,7 +65,7 @@ class MovingRegion:
 
     Attributes:
       moments: seconds of a video, or numbers of pictures, rising.
-      regions: where the plate is then.
+      regions: the places of the plate at these moments.
     """
 
     moments: tuple[float, ...]
@@ -101,8 +101,8 @@ def cut(image: np.ndarray, region: Region, name: str) -> np.ndarray:
 
     Args:
       image: uint8 RGB [H, W, 3].
-      region: where.
-      name: of the picture, for errors.
+      region: the place to cut out.
+      name: the name of the picture, for errors.
 
     Returns:
       uint8 RGB [h, w, 3]; a view of `image` where the region is a box within it.

@@ -24,17 +24,17 @@ DTYPES = ("float32", "bfloat16", "float16")
 class Restorer:
     """A model ready to restore.
 
-    Images are float32 NHWC RGB in [-1, 1] of `image_size`; frames are [B, N, H, W, 3], in order
-    (far to near), and mask [B, N] is False where a frame is padding.
+    Images are float32 NHWC RGB in [-1, 1] of `image_size`, cropped to the plate. Frames are
+    [B, N, H, W, 3], in order from far to near; mask [B, N] is False where a frame is padding.
 
     Each function is compiled once for a shape. Batches are filled up to a power of two, and those
     above `max_batch` are cut into parts of that size, so that few shapes occur. A restorer does not
     change, and several threads may use one.
 
     Attributes:
-      method: what the model is: its networks, and how it draws.
-      variables: their parameters.
-      defaults: how plates are drawn when the caller does not say: a `sampler` section.
+      method: the model's networks, and how it draws.
+      variables: the parameters of the networks.
+      defaults: a `sampler` section: how plates are drawn if the caller does not say.
       max_batch: the most plates that are computed together.
     """
 
@@ -135,10 +135,10 @@ class Restorer:
         """The noise predicted in x_t [B, H, W, 3]; noise_level [B] = sqrt(alphas_cumprod).
 
         Args:
-          psi: what `estimate` gives; or psi alone [B, H, W, 3], with which nothing else is known of
-            the plate (where the denoiser is shown more, `restore` shows it more).
-          x_t: the noisy residual.
-          noise_level: its level.
+          psi: what `estimate` gives; or psi alone [B, H, W, 3]. With psi alone nothing else is
+            known of the plate, even if the denoiser could be shown more.
+          x_t: the noisy residual [B, H, W, 3].
+          noise_level: the level of its noise [B].
 
         Raises:
           UserError: the method has no denoiser, or the model's is not trained yet.
@@ -170,7 +170,7 @@ class Restorer:
         its place in the batch.
 
         Args:
-          frames: [B, N, H, W, 3] in [-1, 1].
+          frames: [B, N, H, W, 3] in [-1, 1], cropped to the plate.
           mask: [B, N] bool; None means that all frames are real.
           steps: the number of denoiser calls; None takes the model's default.
           sampler: a name of `diffusion.samplers`, or all of its choices; None takes the model's.

@@ -1,4 +1,4 @@
-"""Contact sheets: pictures of many plates, one a line, a title above each column."""
+"""Contact sheets: pictures of many plates, one plate per line, a title above each column."""
 
 import os
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ def contact_sheet(lines: Sequence[Sequence[np.ndarray]], titles: Sequence[str]) 
     """Draws a sheet.
 
     Args:
-      lines: for each plate its uint8 images [H, W, 3], one a title, all of one size.
-      titles: of the columns, ASCII.
+      lines: the uint8 images [H, W, 3] of each plate, one per title, all of one size.
+      titles: the titles of the columns, in ASCII.
 
     Returns:
       uint8 [height, width, 3], white where nothing is.
@@ -41,9 +41,9 @@ def text_image(text: str, note: str, size: tuple[int, int]) -> np.ndarray:
     """A cell of a sheet that shows a plate's text, with a note below.
 
     Args:
-      text: characters of plates.
-      note: anything in ASCII.
-      size: (H, W).
+      text: the plate's text, of characters of plates only.
+      note: a line in ASCII.
+      size: the size of the cell, (H, W).
 
     Returns:
       uint8 [H, W, 3].

@@ -1,4 +1,4 @@
-"""What a terminal shows of a restoration: a line a plate, and how far it is."""
+"""What a terminal shows of a restoration: one line per plate, and how far it is."""
 
 import sys
 import time

@@ -74,7 +74,7 @@ class _Ranked:
 
 
 class BestFrames:
-    """The best frames of a track, as many as are wanted; the others are forgotten at once."""
+    """The best frames of a track, up to a number; the others are forgotten at once."""
 
     def __init__(self, count: int) -> None:
         self._count = count

@@ -13,7 +13,7 @@ def verdict(reading: Reading, readable: bool) -> str:
     """`readable`, `uncertain` or `unreadable`.
 
     Args:
-      reading: what was read.
+      reading: the reading to judge.
       readable: whether the model's calibration lets one rely on it.
     """
     if readable:

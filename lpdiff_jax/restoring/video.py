@@ -34,8 +34,8 @@ class Clip:
 
     Attributes:
       start: first moment, seconds from the beginning.
-      stop: last moment, seconds; None is the end.
-      every: seconds between frames; 0 takes all.
+      stop: the last moment, seconds; None is the end.
+      every: the seconds between frames; 0 takes all.
     """
 
     start: float = 0.0
@@ -54,7 +54,7 @@ class VideoFrame:
     """One frame.
 
     Attributes:
-      index: its number in the video, from 0.
+      index: the number of the frame in the video, from 0.
       time: seconds from the beginning, as the container says.
       image: decodes it: uint8 RGB [H, W, 3], turned as the metadata asks.
     """
@@ -73,8 +73,8 @@ def read_frames(path: Path, clip: Clip, problems: list[str]) -> Iterator[VideoFr
     """The frames of a clip in turn; only those whose `image` is called cost a conversion.
 
     Args:
-      path: the file.
-      clip: which frames.
+      path: the path of the file.
+      clip: the choice of frames.
       problems: gets a line where the video breaks off early.
 
     Raises:

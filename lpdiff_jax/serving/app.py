@@ -33,8 +33,8 @@ def create_app(service: Service, settings: Settings) -> Starlette:
     """The server's application (ASGI).
 
     Args:
-      service: the model.
-      settings: limits and ways.
+      service: the service that restores.
+      settings: the limits and ways of the server.
     """
     server = _Server(service, settings)
     routes = [

@@ -43,7 +43,7 @@ class Wishes:
 
     Attributes:
       options: how to restore.
-      files: where the plates are.
+      files: the choice of where the plates are.
       together: all pictures are frames of one plate.
       detect: plates are to be found.
       zip: the results also as an archive.

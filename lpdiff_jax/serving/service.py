@@ -42,8 +42,8 @@ class Service:
     """A model, ready for requests.
 
     Attributes:
-      restorer: the model.
-      model: its identity.
+      restorer: the model, ready to restore.
+      model: the identity of the model.
       detector: finds plates; None where the server has none.
       max_plates: plates of a request.
     """
@@ -58,8 +58,8 @@ class Service:
 
         Args:
           paths: the files, in `folder`/in.
-          wishes: what the client wants.
-          folder: of this request; results go to `folder`/out.
+          wishes: the choices of the client.
+          folder: the folder of this request; results go to `folder`/out.
 
         Raises:
           BadRequest, UserError, DataError: what cannot be restored.

@@ -13,8 +13,8 @@ class Settings:
 
     Attributes:
       host: the address it is bound to; none but this machine reaches 127.0.0.1.
-      port: the port.
-      token: what a client must know; empty asks for nothing.
+      port: the port to listen at.
+      token: the token that a client must send; empty asks for none.
       keep: a folder that every result is kept in; None keeps nothing.
       max_upload: bytes of a request.
       max_files: files of a request.

@@ -52,8 +52,8 @@ def fault_of_section(section: Any, at: str = "", depth: int = 0) -> str | None:
 
     Args:
       section: as JSON gives it: objects, lists, numbers, texts.
-      at: where it stands, for the message.
-      depth: how deep that is.
+      at: the place of the section, for the message.
+      depth: the depth of that place.
     """
     if not isinstance(section, Mapping):
         return f"{at or 'it'} is no section (an object)"

@@ -116,8 +116,8 @@ class Checkpointer:
         Args:
           step: the step that has been reached.
           networks: arrays as `Parallel.to_checkpoint` makes them, by network.
-          training: likewise, whatever the run needs to go on.
-          record: what they belong to.
+          training: arrays as above, of whatever the run needs to go on.
+          record: what the arrays belong to.
 
         Raises:
           UserError: this checkpoint or the one before it could not be written.
@@ -193,7 +193,7 @@ def newest(
     """Reads the newest checkpoint that is as it was saved.
 
     Args:
-      directory: a stage's.
+      directory: the directory of a stage's checkpoints.
       read: `read_saved` or `read_networks`, with their targets.
       steps: the steps to try, in order; None takes all, the newest first.
 
@@ -218,7 +218,7 @@ def read_saved(path: Path, networks: Mapping[str, Any], training: Any) -> Saved:
     Args:
       path: a step's folder.
       networks: shapes, dtypes and shardings, by network.
-      training: likewise.
+      training: shapes, dtypes and shardings of the other item.
 
     Raises:
       OSError, ValueError and others of `_DAMAGE`: it is damaged.

@@ -17,7 +17,7 @@ def read_lpips(network: str, directory: Path | None = None) -> dict[str, Any]:
     """The parameters: the 'backbone', 'alex' or 'vgg', and its five heads.
 
     Args:
-      network: which backbone.
+      network: the backbone, 'alex' or 'vgg'.
       directory: where the weights are; None is where `lpdiff fetch-weights` puts them.
 
     Raises:

@@ -29,7 +29,8 @@ def abstract_batch(method: Method, num_frames: int, size: int) -> dict[str, jax.
 def flops_per_example(method: Method, stage: Stage, config: Any, num_frames: int) -> float:
     """Floating-point operations of a step on one example: forward, backward and update.
 
-    The update belongs to a batch, but is small beside the rest. `config` is the stage's section.
+    The update belongs to a batch, but is small beside the gradients. `config` is the section of the
+    stage.
     """
     step = make_train_step(
         stage, make_optimizer(config, stage.trained), seed=0, ema_decay=config.ema_decay

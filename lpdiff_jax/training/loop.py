@@ -152,12 +152,14 @@ def _check(config: ConfigDict) -> None:
             f"config.{name}.batch_size", section.batch_size, section.accumulate
         )
         if section.steps < 1:
-            raise UserError(f"config.{name}.steps is {section.steps}; it is at least 1")
+            raise UserError(f"config.{name}.steps is {section.steps}; it must be at least 1")
     for name in ("log_every", "checkpoint_every", "validate_every", "validation_batches"):
         if config[name] < 1:
-            raise UserError(f"config.{name} is {config[name]}; it is at least 1")
+            raise UserError(f"config.{name} is {config[name]}; it must be at least 1")
     if config.keep < 2:
-        raise UserError(f"config.keep is {config.keep}; with 2 a damaged checkpoint has a spare")
+        raise UserError(
+            f"config.keep is {config.keep}; it must be at least 2, so that there is a spare one"
+        )
 
 
 def _unfinished(stages: Sequence[Stage], workdir: Path) -> Sequence[Stage]:

@@ -18,7 +18,7 @@ class NotFinite(Exception):
 
     Attributes:
       step: the step, counted from 1.
-      metrics: of that step.
+      metrics: the metrics of that step.
       index: the places in the training source of this process's part of its batch.
     """
 
@@ -31,7 +31,8 @@ class Progress:
     """Collects a stage's metrics on the device and reports them every so often.
 
     Attributes:
-      flops_per_example: of training; with `peak_flops` of all devices it gives the MFU.
+      flops_per_example: the operations of training on an example; with `peak_flops` of all devices
+        they give the MFU.
     """
 
     def __init__(

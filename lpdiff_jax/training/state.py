@@ -21,7 +21,7 @@ class TrainState(flax.struct.PyTreeNode):
       frozen: parameters of what it only uses.
       batch_stats: statistics by network: of BatchNorm, of spectral norms.
       ema: moving average of `params`, what inference uses.
-      opt_state: the optimiser's.
+      opt_state: the optimiser's memory.
     """
 
     step: jax.Array

@@ -21,7 +21,7 @@ class Report(NamedTuple):
     """What is said of a step.
 
     Attributes:
-      metrics: of the batch.
+      metrics: the averages over the batch.
       finite: bool [], whether loss and gradient are finite.
     """
 

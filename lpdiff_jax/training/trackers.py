@@ -97,7 +97,7 @@ class WandbWriter:
             self._run.log({**mine, f"{stage}/step": step})
 
     def flush(self) -> None:
-        """Nothing: W&B sends by itself."""
+        """Does nothing: W&B sends without being asked."""
 
     def close(self) -> None:
         """Waits until everything is sent."""
@@ -116,7 +116,7 @@ def make_tracker(name: str, directory: Path, config: Mapping[str, Any]) -> "Writ
     Args:
       name: one of `TRACKERS`.
       directory: `logs` of the work directory.
-      config: of the run, as plain values; shown beside its curves.
+      config: the config of the run, as plain values; shown beside its curves.
 
     Raises:
       UserError: no such tracker, it is not installed, or it does not start.

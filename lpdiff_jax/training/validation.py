@@ -48,7 +48,7 @@ class Validator:
         return means["loss"]
 
     def sheet(self, step: int, state: TrainState) -> None:
-        """Draws a few plates, a row each: frames, first estimate, restored, ground truth."""
+        """Draws a few plates, one per row: frames, first estimate, restored, ground truth."""
         plates = self._config.sheet_plates
         if not plates or not processes.is_main():
             return

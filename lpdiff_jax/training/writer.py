@@ -43,7 +43,7 @@ def make_writer(
     Args:
       directory: `logs` of the work directory.
       tracker: a name of `trackers.TRACKERS` to write to beside TensorBoard; empty: none.
-      config: of the run, for the tracker.
+      config: the config of the run, for the tracker.
 
     Raises:
       UserError: the tracker is not known, not installed, or does not start.

@@ -24,7 +24,7 @@ def imported(tmp_path, capsys):
     directory = tmp_path / "model"
     status, out, _ = run(capsys, "import-torch", SMALL, directory, "--norm-groups", 16)
     assert status == 0
-    assert "width 32, multipliers (1, 2), 1 blocks a level, 16 norm groups, 20 steps" in out
+    assert "width 32, multipliers (1, 2), 1 blocks per level, 16 norm groups, 20 steps" in out
     return directory
 
 

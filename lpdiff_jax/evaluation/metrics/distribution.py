@@ -57,8 +57,8 @@ def kid(a: np.ndarray, b: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
     Args:
       a: float [images, features], two images at least.
-      b: the same, of the same plates.
-      seed: of the choice of plates, where there are more than `KID_IMAGES`.
+      b: features of the same plates in the other set, in the same order.
+      seed: the seed of the choice of plates, if there are more than `KID_IMAGES`.
 
     Returns:
       The distance and its standard error (jackknife over plates; NaN for two).

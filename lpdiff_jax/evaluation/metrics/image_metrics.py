@@ -1,7 +1,7 @@
-"""PSNR and SSIM of 8-bit RGB images, batched, one figure an image.
+"""PSNR and SSIM of 8-bit RGB images, batched, one figure per image.
 
-Both are as the published table has them: PSNR over all three channels together, SSIM (Wang et
-al., 2004) with an 11 x 11 Gaussian window of sigma 1.5, the valid region only, the mean over
+Both are as in the published table: PSNR over all three channels together, SSIM (Wang et al.,
+2004) with an 11 x 11 Gaussian window of sigma 1.5, the valid region only, the mean over
 channels.
 """
 

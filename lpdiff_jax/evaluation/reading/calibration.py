@@ -13,8 +13,8 @@ from lpdiff_jax.images import to_float
 from lpdiff_jax.plate_text import Reading, SlotReader
 from lpdiff_jax.restoring.restorer import Restorer
 
-# Of the plates called readable at least so many shall be right; a margin over it is kept, because
-# a threshold chosen on some plates looks better on them than on others.
+# At least this share of the plates called readable shall be right. A margin over it is kept,
+# because a threshold looks better on the plates that it was chosen on than on others.
 READABLE_RIGHT = 0.95
 _MARGIN = 0.02
 _FEWEST = 20
@@ -25,11 +25,11 @@ class Calibration:
     """What a reading head's confidence needs.
 
     Attributes:
-      temperature: what its logits are divided by (Guo et al., ICML 2017).
-      slope: of a plate's confidence in log-odds (Platt 1999), for its characters are right or wrong
-        together.
-      readable: the lowest confidence from which on at least 97 % of the plates are read right; 1
-        where there are too few of them to tell, so that no plate is called readable.
+      temperature: the number that the head's logits are divided by (Guo et al., ICML 2017).
+      slope: the slope of a plate's confidence in log-odds (Platt 1999): its characters are right or
+        wrong together.
+      readable: the lowest confidence from which on at least 97 % of the plates are read right. If
+        there are too few plates to tell, it is 1, so that no plate is called readable.
     """
 
     temperature: float

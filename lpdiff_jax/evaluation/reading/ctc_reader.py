@@ -133,9 +133,9 @@ def load_reader(weights_dir: Path | None = None, masked: bool = True) -> CtcRead
     """Loads the default reader, PP-OCRv4.
 
     Args:
-      weights_dir: where its file is; default: the cache that `lpdiff fetch-weights` fills.
-      masked: whether it chooses among the characters of plates alone; else it chooses among all
-        its 6,623, and those that no plate has are dropped from what it reads.
+      weights_dir: where its file is; None means the cache that `lpdiff fetch-weights` fills.
+      masked: whether it chooses among the characters of plates only. If not, it chooses among all
+        its 6,623, and characters that no plate has are dropped from the text.
 
     Raises:
       UserError: the weights or onnxruntime are missing.
@@ -150,13 +150,13 @@ def load_reader(weights_dir: Path | None = None, masked: bool = True) -> CtcRead
 def load_onnx_reader(path: Path, charset: Path) -> CtcReader:
     """Loads a user's own recogniser.
 
-    Its input is [B, 3, H, W], BGR, in [-1, 1]; a fixed H and W is the size that plates are resized
-    to, else 48 x 152, padded to 320. Its output is [B, T, C], probabilities or logits.
+    Its input is [B, 3, H, W], BGR, in [-1, 1]. Plates are resized to a fixed H and W; if the file
+    fixes none, to 48 x 152, padded to 320. Its output is [B, T, C], probabilities or logits.
 
     Args:
-      path: the ONNX file.
-      charset: a text file in UTF-8: line k is the text of class k; class 0 is the blank and has
-        no line.
+      path: the path of the ONNX file.
+      charset: the path of a text file in UTF-8: line k is the text of class k; class 0 is the blank
+        and has no line.
 
     Raises:
       UserError: a file cannot be read, or the number of classes does not fit.

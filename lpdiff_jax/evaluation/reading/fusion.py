@@ -58,8 +58,8 @@ def fuse(
 
     Args:
       slots: the reading head's probabilities [S, C].
-      slot_reader: spells them.
-      readings: those of the plate's pictures: a first estimate, and restored samples.
+      slot_reader: what spells the slots.
+      readings: the readings of the plate's pictures: a first estimate, and restored samples.
       weight: the weight of the pictures.
     """
     charset = slot_reader.charset
@@ -79,8 +79,8 @@ def read_product(reader: PosteriorReader, probabilities: np.ndarray) -> Reading:
     """Reads several images as one: their probabilities multiplied step by step, normalised.
 
     Args:
-      reader: what the probabilities come from.
-      probabilities: [images, T, C].
+      reader: the reader that gave the probabilities.
+      probabilities: the probabilities of each step of each image, [images, T, C].
     """
     # A floor keeps one image that is sure of a wrong character from overruling all others.
     logits = np.log(np.maximum(probabilities, 1e-4)).sum(axis=0)

@@ -50,9 +50,9 @@ def label_plates(
     confident, and look like a plate.
 
     Args:
-      source: the groups.
-      reader: what reads.
-      min_confidence: of the less confident reading.
+      source: the groups to label.
+      reader: what reads the ground truths.
+      min_confidence: the least confidence that both readings must have.
       pattern: a regular expression that a whole text has to match.
 
     Raises:

@@ -1,4 +1,4 @@
-"""From the records of single plates to the table: one line a row, each figure with its interval."""
+"""From the records of single plates to the table: one line per row, figures with intervals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,11 +20,11 @@ class Figure:
     """A column of the table.
 
     Attributes:
-      title: as it is printed.
-      decimals: as it is printed.
-      more_is_better: the direction.
-      columns: the plates' values that it is made of.
-      statistic: how; None: the mean of the one column.
+      title: the title of the column.
+      decimals: the number of decimals that are printed.
+      more_is_better: whether a larger figure is better.
+      columns: the plates' values that the figure is made of.
+      statistic: how the figure is made of them; None takes the mean of the one column.
     """
 
     title: str
@@ -81,7 +81,7 @@ def summarise(records: Sequence[Record], features: RowFeatures | None = None) ->
 
 
 def summarise_sweep(records: Sequence[Record]) -> dict[str, Any]:
-    """{number of frames: table as of `summarise`}, over the plates that have so many."""
+    """{number of frames: table as of `summarise`}, over the plates that have that number."""
     counts = sorted({int(count) for record in records for count in record["sweep"]})
     return {
         str(count): summarise(

@@ -20,7 +20,7 @@ EXPLANATION = (
 
 
 def format_table(report: Report) -> str:
-    """The table for a terminal: a row a line, without intervals; then speed, notes, problems."""
+    """The table for a terminal, without intervals; then speed, notes, problems."""
     header, *lines = table_cells(report["rows"], "figures", intervals=False)
     widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
     table = [

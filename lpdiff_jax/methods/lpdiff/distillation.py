@@ -55,13 +55,14 @@ def distillation_stage(name: str, model: LPDiff, config: Any, sampler: Any) -> S
     """Builds a stage.
 
     Args:
-      name: of the stage.
-      model: of teacher and student.
-      config: its section: `method`, `student_steps`, `teacher_steps` (in one of the student's).
+      name: the name of the stage.
+      model: the method of teacher and student.
+      config: the stage's section: `method`, `student_steps`, and `teacher_steps` (the teacher's in
+        one of the student's).
         'progressive' (Salimans & Ho 2022): the student's step leads where the teacher's lead.
         'consistency' (multistep, Heek et al. 2024): the student's steps to a segment's end agree
         along the teacher's trajectory, one of the teacher's steps at a time.
-      sampler: the configuration's `sampler`.
+      sampler: the configuration's section `sampler`.
 
     Raises:
       UserError: a choice that does not exist.

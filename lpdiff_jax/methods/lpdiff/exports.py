@@ -18,13 +18,13 @@ def exported_functions(
 ) -> list[Function]:
     """psi and, where there is a denoiser, one step of it and the whole restoration.
 
-    Where the denoiser is shown more than psi the first gives its guide: psi, then the rest.
+    If the denoiser is shown more than psi, the first function gives its guide, psi first.
 
     Args:
       model: the networks and the diffusion process.
-      variables: their parameters, embedded as constants.
-      sampler: how `restore` samples.
-      num_frames: N, frames per plate; fewer are padded and masked.
+      variables: the networks' parameters, embedded as constants.
+      sampler: the sampler of `restore`.
+      num_frames: the number of frames per plate, N; fewer are padded and masked.
     """
     height, width = model.image_size
     image = ((height, width, 3), _FLOAT)

@@ -45,9 +45,9 @@ def psi_loss(
     Args:
       psi: [B, H, W, 3].
       target: [B, H, W, 3].
-      gradient_weight: weight of the gradients' term.
-      shift: the smallest loss over all shifts of up to so many pixels counts, for pairs that are
-        not aligned; 0 compares in place.
+      gradient_weight: the weight of the gradients' term.
+      shift: for pairs that are not aligned: the smallest loss over all shifts of up to this number
+        of pixels counts; 0 compares in place.
     """
     if shift == 0:
         return _l1_with_gradients(psi, target, gradient_weight)
@@ -81,14 +81,14 @@ def sketch_loss(drawing: jax.Array, residual: jax.Array) -> jax.Array:
 def reading_loss(
     head: ReadingHead, logits: jax.Array, labels: jax.Array
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
-    """The reading head's loss a slot, and what share it reads right: [B] each.
+    """The reading head's loss per slot, and the share that it reads right: [B] each.
 
     Cross-entropy of the slots, or of all alignments of the columns (CTC).
 
     Args:
-      head: whose logits they are.
-      logits: [B, S, C], of columns [B, w, C] with 'ctc'.
-      labels: int32 [B, S]; plates that are not labelled, all slots negative, cost nothing.
+      head: the reading head that made the logits.
+      logits: the logits of the slots [B, S, C]; with 'ctc' of the columns [B, w, C].
+      labels: int32 [B, S]; a plate that is not labelled has negative slots and costs nothing.
     """
     labelled = (labels >= 0).all(1)
     known = jnp.maximum(labels, 0)

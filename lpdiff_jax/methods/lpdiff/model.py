@@ -59,8 +59,8 @@ class LPDiff:
       clip: 'image' clips `x_0 + psi` to [-1, 1]; 'residual' is the published clip of x_0 itself,
         which cannot turn black into white.
       reader: the reading head, or None.
-      sketch: what draws the residual of the reading head's text for the denoiser, or None.
-      guide_frame: whether the denoiser is shown the mean of the frames, too.
+      sketch: the network that draws the reading head's text for the denoiser, or None.
+      guide_frame: whether the denoiser is also shown the mean of the frames.
       slot_reader: spells what the reading head says; None without a reading head.
     """
 
@@ -248,10 +248,10 @@ class LPDiff:
         Without a denoiser (while only psi is trained) psi is the result.
 
         Args:
-          variables: of all networks.
-          estimate: of the plates; its guide alone is used.
-          keys: of each plate's noise, [B].
-          how: the sampler.
+          variables: the variables of all networks.
+          estimate: what is known of the plates; only its guide is used.
+          keys: the keys of the plates' noise, [B].
+          how: the sampler, as `choose` gives it.
         """
         return self._draw(variables, estimate, keys, how, every_step=False)
 
@@ -295,9 +295,9 @@ class LPDiff:
         """The sampler asked for; what is left open is as the `sampler` section has it.
 
         Args:
-          defaults: the section.
+          defaults: the configuration's section `sampler`.
           sampler: a name of `diffusion.samplers`, or a whole `Sampler`.
-          steps: calls of the denoiser.
+          steps: the number of calls of the denoiser.
 
         Raises:
           UserError: a sampler or a number of steps that does not exist.

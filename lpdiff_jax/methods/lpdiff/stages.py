@@ -34,8 +34,8 @@ def make_stages(model: LPDiff, config: Any, known: Sequence[str]) -> tuple[Stage
     """Builds the stages of a configuration, in order.
 
     Args:
-      model: what they train.
-      config: the whole configuration.
+      model: the method whose networks they train.
+      config: the whole configuration, not a section.
       known: the networks that the first stage begins with.
 
     Raises:

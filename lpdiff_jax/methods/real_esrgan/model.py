@@ -120,12 +120,12 @@ def adversarial_stage(method: RealESRGAN, name: str, section: Any) -> Stage:
 
     One gradient of both losses equals those of two steps that are taken one after the other: the
     generator's loss sees the discriminator as a constant, the discriminator's sees the plate so.
-    The spectral norms improve three times a step, as they do there: with the generator's plate, the
+    Spectral norms improve three times per step, as they do there: with the generator's plate, the
     true one, and the generator's again.
 
     Args:
-      method: whose generator and discriminator they are.
-      name: of the stage.
+      method: the method that has the generator and the discriminator.
+      name: the name of the stage.
       section: its `perceptual_weight` (0: no features are needed), `adversarial_weight`, and
         whether the pixel and feature losses compare with a sharpened plate (`sharpen`).
 

@@ -33,7 +33,7 @@ class ResDiff:
       image_size: the (height, width) that it works at.
       cnn: predicts p from the frames.
       denoiser: called with (p, x_t, level).
-      schedule: of the noise.
+      schedule: the schedule of the noise.
       frames: how the frames become the CNN's input, one of `methods.frames.FRAMES`.
       count: the frames that 'stacked' puts side by side.
       prediction: what the denoiser predicts: 'noise' as published, 'x0', 'v'.

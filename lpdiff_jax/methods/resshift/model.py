@@ -38,7 +38,7 @@ class Guide(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Chain:
-    """How plates are drawn: by so many steps of the chain."""
+    """How plates are drawn: by a number of steps of the chain."""
 
     steps: int
 
@@ -50,7 +50,7 @@ class ResShift:
     Attributes:
       image_size: the (height, width) that it works at.
       denoiser: predicts the plate, or its latents.
-      schedule: of the chain.
+      schedule: the schedule of the chain.
       autoencoder: None in pixel space.
       frames: how the frames become the condition, one of `methods.frames.FRAMES`; the chain
         begins at the nearest one ('mean': at the mean).

@@ -34,10 +34,10 @@ class HAT(nn.Module):
     Attributes:
       features: channels of the body.
       depths: hybrid attention blocks of each group.
-      heads: of every attention.
+      heads: the heads of every attention.
       window: side of its windows; images are padded to a multiple of it.
-      compress: by how much a block's convolutions narrow the channels.
-      squeeze: by how much the channel attention does.
+      compress: the factor by which a block's convolutions narrow the channels.
+      squeeze: the factor by which the channel attention does.
       overlap: how much wider the windows of keys are, as a share of `window`.
       mlp_ratio: width of the hidden layers over `features`.
       scale: enlargement: 1, 3, or a power of two.

@@ -56,9 +56,9 @@ class GuidedUNet(nn.Module):
 
     Attributes:
       features: channels of the first level; level i has `features * multipliers[i]`.
-      blocks: residual blocks a level going down; going up there is one more.
+      blocks: the residual blocks per level on the way down; on the way up there is one more.
       attention_levels: levels with self attention, 0 is full resolution; the middle always has it.
-      splitter: see `FrequencySplitter`.
+      splitter: as `FrequencySplitter` takes it.
     """
 
     features: int = 64
@@ -81,7 +81,7 @@ class GuidedUNet(nn.Module):
           condition: [B, H, W, 3], the CNN's prediction of the plate.
           x_t: [B, H, W, 3], the noisy residual.
           noise_level: [B], sqrt(alphas_cumprod) in [0, 1].
-          train: whether dropout acts.
+          train: whether dropout is active.
 
         Returns:
           [B, H, W, out_channels], float32.
@@ -142,7 +142,7 @@ class FrequencySplitter(nn.Module):
     """Splits the prediction into low and high frequencies, and gates the noisy residual.
 
     Attributes:
-      kind: 'per_image' is what the paper means: each image by itself, the frequencies counted from
+      kind: 'per_image' is what the paper means: each image alone, the frequencies counted from
         zero, low and high adding up. 'released' is what the published program computes: the Fourier
         transform runs over batch and channels too, the filter's centre is the highest frequency, so
         it lets the mean pass, its width hardly depends on the image, spectra are multiplied with

@@ -23,7 +23,7 @@ class SwinUNet(nn.Module):
 
     Attributes:
       features: channels of the first level; level i has `features * multipliers[i]`.
-      blocks: residual blocks a level going down; going up there is one more.
+      blocks: the residual blocks per level on the way down; on the way up there is one more.
       attention_levels: levels whose first block is followed by a Swin layer, 0 is the finest; the
         middle always has one.
       nominal_size: side of the first level as the windows reckon with it, halved each level,
@@ -64,7 +64,7 @@ class SwinUNet(nn.Module):
             larger by 2 to the power of `condition_halvings`.
           x_t: [B, H, W, C'], scaled to about unit variance.
           time: [B], the step's number as it was trained, 0 is the least noisy.
-          train: whether dropout acts.
+          train: whether dropout is active.
 
         Returns:
           [B, H, W, out_channels], float32.

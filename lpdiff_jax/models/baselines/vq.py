@@ -43,9 +43,9 @@ class VQAutoencoder(nn.Module):
     Attributes:
       features: channels of the finest level; level i has `features * multipliers[i]`.
       multipliers: between levels the sides are halved.
-      blocks: residual blocks a level going down; going up there is one more.
+      blocks: the residual blocks per level on the way down; on the way up there is one more.
       codes: entries of the codebook.
-      latent_channels: of the latents, and of a code.
+      latent_channels: the channels of the latents, and of a code.
     """
 
     features: int = 128

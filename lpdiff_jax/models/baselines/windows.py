@@ -121,8 +121,8 @@ def attend(
     Args:
       q: [B, windows, queries, C]; a head has consecutive channels.
       k: [B, windows, keys, C].
-      v: as k.
-      heads: divides C.
+      v: values of the shape of k.
+      heads: the number of heads, which divides C.
       bias: [queries, keys, heads], added to the logits.
       mask: [windows, queries, keys], added too.
 

@@ -72,8 +72,8 @@ def load(
 
     Args:
       state: arrays by name; every one must belong to the network, or be ignored.
-      network: the module.
-      names: how the names correspond.
+      network: the module that is mapped.
+      names: the table of corresponding names.
       *inputs: shapes that the network is called with.
       source: the file, for messages.
 
@@ -170,7 +170,7 @@ def side_of(rows: int, source: str) -> int:
     """The side of the square of offsets that a table of relative positions has rows for.
 
     Raises:
-      UserError: no square of an odd or even side has so many, or none that windows have.
+      UserError: no square of an odd or even side has this number, or none that windows have.
     """
     side = math.isqrt(rows)
     if side * side != rows or side > _MAX_SIDE:

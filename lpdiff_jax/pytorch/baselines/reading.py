@@ -26,8 +26,8 @@ class Asked(NamedTuple):
 
     Attributes:
       image_size: (height, width) that the model works at.
-      steps: of ResShift's chain, 15 or 4 in what is published.
-      norm_groups: of ResDiff's group norms.
+      steps: the steps of ResShift's chain, 15 or 4 in what is published.
+      norm_groups: the groups of ResDiff's group norms.
     """
 
     image_size: tuple[int, int] = (112, 224)

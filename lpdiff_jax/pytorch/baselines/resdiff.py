@@ -125,7 +125,7 @@ def load_denoiser(
     """The denoiser and its variables, from the entries that begin with `denoise_fn.`.
 
     Args:
-      state: the state dict.
+      state: the file's state dict.
       source: the file, for messages.
       **fields: of the network, where they are not the published ones.
 

@@ -164,7 +164,7 @@ def load(
     """The network and its variables.
 
     Args:
-      state: the state dict.
+      state: the file's state dict.
       source: the file, for messages.
       **fields: of the network, where the file does not tell them.
 
