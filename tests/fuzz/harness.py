@@ -39,6 +39,7 @@ class Outcome:
     message: str
     broken: str
     seconds: float
+    megabytes: float
 
 
 class _Watch:
@@ -98,7 +99,7 @@ def run(call: Callable[[], object], output: Path) -> Outcome:
     peak = _peak_megabytes()
     if peak > MEGABYTES and not broken:
         broken = f"took {peak:.0f} MB"
-    return Outcome(message, broken, time.monotonic() - before)
+    return Outcome(message, broken, time.monotonic() - before, peak)
 
 
 @contextlib.contextmanager
