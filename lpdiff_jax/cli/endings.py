@@ -7,6 +7,7 @@ import sys
 
 from data_pipeline.errors import DataError
 from data_pipeline.files import FULL
+from data_pipeline.tree import printable
 from lpdiff_jax.errors import Preempted, UserError
 
 MISTAKE = 2
@@ -46,7 +47,12 @@ def ending_of(error: BaseException) -> tuple[str, int] | None:
 def tell(program: str, message: str) -> None:
     """Prints a sentence on standard error, where there is one."""
     if message:
-        print(f"{program}: {message}", file=sys.stderr)
+        print(f"{program}: {shown(message)}", file=sys.stderr)
+
+
+def shown(message: str) -> str:
+    """A message as it is printed, whatever bytes of a file or a name are in it."""
+    return "\n".join(printable(line) for line in message.splitlines())
 
 
 def prepare_streams() -> None:

@@ -1,4 +1,4 @@
-"""Entry points of `lpdiff restore`: folders of frames, videos, boxes, an output that holds things."""
+"""Entry points of `lpdiff restore`: folders of frames, videos, boxes; an output that is not empty."""
 
 import functools
 import json
