@@ -1,4 +1,4 @@
-"""Entry points of `lpdiff restore`: folders of frames, videos, boxes, an output with things in it."""
+"""Entry points of `lpdiff restore`: frames, videos, boxes, an output with things in it."""
 
 import functools
 import json
