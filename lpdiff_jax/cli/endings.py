@@ -15,6 +15,8 @@ MISTAKE = 2
 # on from there, and a scheduler may tell it from a mistake (2) and a failure (1).
 PREEMPTED = 75
 INTERRUPTED = 130
+# Of a line of a message, which may have what a file says in it.
+_LONGEST = 1500
 _BROKEN_PIPE = 141  # as a shell has it for SIGPIPE
 # What the place of a file says, not the program.
 _OF_THE_PLACE = (
@@ -52,7 +54,12 @@ def tell(program: str, message: str) -> None:
 
 def shown(message: str) -> str:
     """A message as it is printed, whatever bytes of a file or a name are in it."""
-    return "\n".join(printable(line) for line in message.splitlines())
+    return "\n".join(_line(line) for line in message.splitlines())
+
+
+def _line(text: str) -> str:
+    whole = printable(text)
+    return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST // 2]} ... {whole[-200:]}"
 
 
 def prepare_streams() -> None:
