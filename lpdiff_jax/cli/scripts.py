@@ -141,12 +141,28 @@ def quieten_libraries() -> None:
     logging.set_verbosity(logging.WARNING)
     for logger in (logging.get_absl_logger(), getLogger("asyncio")):
         logger.addFilter(without_traceback)
+        logger.addFilter(lambda record: "orbax" not in record.pathname or record.levelno < 40)
+    hook = sys.excepthook
+
+    def without_late_futures(kind: Any, error: Any, trace: Any) -> None:
+        # TensorStore's threads find nobody to tell of what could not be written.
+        if str(error) != "Event loop is closed":
+            hook(kind, error, trace)
+
+    sys.excepthook = without_late_futures
 
 
 def fail(message: str, status: int = 2) -> None:
     """Prints a message and exits; status 2 is a user's mistake."""
     tell(Path(sys.argv[0]).name, message)
+    _be_silent()
     _leave(status)
+
+
+def _be_silent() -> None:
+    """Nothing is said behind the sentence; threads that a full disk has stopped complain late."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _leave(status: int) -> None:

@@ -22,13 +22,13 @@ class Folder:
 
     @classmethod
     def parse(cls, argument: str) -> "Folder":
-        """Reads NAME=DIR; raises UserError for another form, a row's own name, or no such folder."""
+        """Reads NAME=DIR; raises UserError for another form, the name of a row, or no such folder."""
         name, separator, path = argument.partition("=")
         if not (name and separator):
             raise UserError(f"{argument!r}: expected NAME=DIR, for example SRCNN=results/srcnn")
         if is_built_in(name):
             raise UserError(
-                f"{argument!r}: {name!r} is a row of every table; give the other method its own name"
+                f"{argument!r}: {name!r} is a row of every table; give that method another name"
             )
         folder = local_path(path)
         if not folder.is_dir():
