@@ -22,7 +22,7 @@ class Folder:
 
     @classmethod
     def parse(cls, argument: str) -> "Folder":
-        """Reads NAME=DIR; raises UserError for another form, the name of a row, or no such folder."""
+        """Reads NAME=DIR; raises UserError for another form, a row's name, or no such folder."""
         name, separator, path = argument.partition("=")
         if not (name and separator):
             raise UserError(f"{argument!r}: expected NAME=DIR, for example SRCNN=results/srcnn")
