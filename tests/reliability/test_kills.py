@@ -14,7 +14,7 @@ from tests.reliability.kills import finish, kill_again_and_again, orphans, wait_
 from tests.training.processes import free_port
 from tests.training.tiny import ROOT, command, environment
 
-KILLS = 10
+KILLS = int(os.environ.get("LPDIFF_KILLS", "10"))
 LPDIFF = [sys.executable, "-m", "lpdiff_jax"]
 
 pytestmark = pytest.mark.slow
