@@ -11,6 +11,7 @@ from data_pipeline.mdlp.reader import (
     find_splits,
     read_labels,
     side_files,
+    texts_of,
 )
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "find_splits",
     "read_labels",
     "side_files",
+    "texts_of",
 ]

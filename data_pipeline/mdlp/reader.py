@@ -51,7 +51,7 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
         have = ", ".join(find_splits(root)) or "none"
         raise DataError(f"{inputs}: no such folder; splits found under {root}: {have}")
     labels = read_labels(root)
-    texts, faults_of_labels = _texts(labels)
+    texts, faults_of_labels = texts_of(labels)
     groups: list[Group] = []
     problems: list[Problem] = []
     for name in list_names(inputs):
@@ -88,7 +88,7 @@ def read_labels(root: Path) -> dict[str, Any]:
     return labels
 
 
-def _texts(labels: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+def texts_of(labels: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     """The plate texts of labels, and what is wrong with those that are none, by their names."""
     texts: dict[str, str] = {}
     faults: dict[str, str] = {}

@@ -13,7 +13,6 @@ nobody knows from what), all in pixels; `colour`, `blue`, `yellow` or `green`.
 
 import dataclasses
 import hashlib
-import json
 import logging
 import math
 from collections import Counter
@@ -26,8 +25,9 @@ import cv2
 import numpy as np
 
 from data_pipeline.errors import DataError
-from data_pipeline.images import IMAGE_SUFFIXES, read_bytes, read_image
-from data_pipeline.mdlp import LABELS_FILE, read_labels
+from data_pipeline.files import read_json
+from data_pipeline.images import IMAGE_SUFFIXES, read_image
+from data_pipeline.mdlp import LABELS_FILE, read_labels, texts_of
 from data_pipeline.synthetic import surface
 from data_pipeline.synthetic.degradation import CameraModel, draw, shoot
 
@@ -139,7 +139,13 @@ def read_pictures(folder: str | Path, corners: str | Path = "") -> list[Picture]
         raise DataError(f"{root / LABELS_FILE}: no such file: it tells each picture's plate text")
     if corners and not Path(corners).is_file():
         raise DataError(f"{corners}: no such file; `lpdiff locate` writes it")
-    labels, meta = read_labels(root), _read_meta(root / META_FILE)
+    meta = _read_meta(root / META_FILE)
+    labels, faults = texts_of(read_labels(root))
+    for name, fault in list(faults.items())[:1]:
+        logging.getLogger(__name__).warning(
+            f"{root / LABELS_FILE}: {len(faults)} labels are no text of a plate, the first: "
+            f"{name!r}: {fault}"
+        )
     found = _read_meta(Path(corners or root / CORNERS_FILE))
     files = {path.stem: path for path in sorted(root.iterdir()) if path.suffix in IMAGE_SUFFIXES}
     missing = sorted(labels.keys() - files.keys())
@@ -157,10 +163,7 @@ def read_pictures(folder: str | Path, corners: str | Path = "") -> list[Picture]
 def _read_meta(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
-    try:
-        meta = json.loads(read_bytes(path))
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}") from error
+    meta = read_json(path)
     if not isinstance(meta, dict) or not all(isinstance(value, dict) for value in meta.values()):
         raise DataError(f"{path}: must be an object of picture name -> object")
     return meta
