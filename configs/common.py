@@ -27,6 +27,10 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict()
     # MDLP tree or shards; empty: a synthetic set is drawn below the work directory.
     config.data.root = ""
+    # What is trained on instead, mixed by weights (empty: the root's train split): name -> kind
+    # ('root', 'drawn', 'pictures'), weight and the kind's own fields, see data_pipeline/mixing.py.
+    # The root, or the synthetic set, then serves validation alone.
+    config.data.sources = ConfigDict()
     # Frames a group: of more the nearest are taken, fewer are padded and masked.
     config.data.num_frames = 3
     # Reader processes; 0 reads with threads in this process.

@@ -24,7 +24,10 @@ from data_pipeline.images import resize
 Pose = tuple[float, float, np.ndarray]
 
 _LEVELS = np.arange(256)[:, None]
-_PROBABILITIES = ("blur", "noise", "erase", "drop", "reorder")
+_PROBABILITIES = ("grey", "blur", "noise", "erase", "drop", "reorder")
+# Shares of red, green and blue in a grey picture (ITU-R BT.601), and how near to them infrared and
+# night cameras are: the sum of a Dirichlet distribution's parameters.
+_GREY, _NEARNESS = np.array([0.299, 0.587, 0.114]), 12.0
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class AugmentConfig:
       brightness: largest shift of the scene's light, as a part of the full range.
       contrast: largest change of contrast around mid grey; 0.2 means 0.8 to 1.2 times.
       colour: largest change of each channel's gain.
+      grey: probability that a group is without colour, its ground truth too, as infrared and night
+        cameras see it; in shares of red, green and blue that are drawn for it.
       rotation: largest turn of the camera, in degrees.
       scale: largest change of size.
       shift: largest displacement, as a part of the width and the height.
@@ -52,6 +57,7 @@ class AugmentConfig:
     brightness: float = 0.1
     contrast: float = 0.2
     colour: float = 0.05
+    grey: float = 0.1
     rotation: float = 2.0
     scale: float = 0.05
     shift: float = 0.02
@@ -98,7 +104,14 @@ class AugmentConfig:
         target = _resize(_relight(target, gain, offset), size, pose)
         kept = [frames[i] for i in self._sequence(len(frames), rng)]
         exposed = (self._expose(frame, gain, offset, rng) for frame in kept)
-        return [_resize(frame, size, pose) for frame in exposed], target
+        seen = [_resize(frame, size, pose) for frame in exposed]
+        if rng.random() < self.grey:
+            shares = rng.dirichlet(_NEARNESS * _GREY)
+            seen, target = (
+                [_without_colour(f, shares) for f in seen],
+                _without_colour(target, shares),
+            )
+        return seen, target
 
     def _pose(self, rng: np.random.Generator) -> Pose | None:
         """Turn in degrees, scale, and displacement in parts of the image; None for no motion."""
@@ -159,6 +172,11 @@ def _resize(image: np.ndarray, size: tuple[int, int], pose: Pose | None) -> np.n
     enlarge = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
     # The border is drawn out: a mirrored one would hold mirrored text.
     return cv2.warpAffine(image, enlarge @ turn, size[::-1], borderMode=cv2.BORDER_REPLICATE)
+
+
+def _without_colour(image: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Mixes the channels of u8 [h, w, 3] into one, and shows it in all three."""
+    return cv2.transform(image, np.tile(shares, (3, 1)))
 
 
 def _relight(image: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ Needs numpy, OpenCV and Pillow alone, so that restoring does not pull in the tra
 
 import io
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,12 +15,18 @@ from PIL import Image, ImageOps
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_bytes
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".bmp", ".gif", ".webp", ".tif", ".tiff",
+)  # fmt: skip
 # What a decoder may be asked to unpack: a plate crop has thousands of pixels, a photograph 50
 # million; more is a mistake or an attack, and would fill the memory.
 MAX_PIXELS = 100_000_000
 
-_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF")
+_FORMATS = ("JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF")
+# Pages of one file that are read at most: a scanner's TIFF has tens, an animation hundreds.
+MAX_PAGES = 1000
+# Bytes without a marker, that decode to anything but an even grey.
+_JPEG_TAIL = bytes(i * 73 % 251 for i in range(1, 400))
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
@@ -46,7 +53,55 @@ def decode_image(data: bytes, name: str) -> np.ndarray:
         return _decode_whole_jpeg(data, name)
     if data.startswith(b"P6\n"):
         return _decode_ppm(data, name)
-    return _decode_with_pillow(data, name)
+    return next(_decode_with_pillow(data, name))
+
+
+def decode_pages(data: bytes, name: str) -> Iterator[np.ndarray]:
+    """Decodes every picture of a file, one at a time: pages of a TIFF, frames of an APNG or GIF.
+
+    A JPEG is also checked to hold all of its picture, see `is_cut_jpeg`.
+
+    Args:
+      data: the encoded file.
+      name: what to call it in an error.
+
+    Yields:
+      uint8 RGB [H, W, 3].
+
+    Raises:
+      DataError: as `decode_image`; or the file has more than `MAX_PAGES` pictures.
+    """
+    if data.startswith((b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"RIFF")):
+        yield from _decode_with_pillow(data, name)
+        return
+    image = decode_image(data, name)
+    if data.startswith(b"\xff\xd8\xff") and is_cut_jpeg(data, image):
+        raise DataError(
+            f"{name}: a JPEG whose picture breaks off, and whose end was put back: the rest would "
+            "be filled with grey"
+        )
+    yield image
+
+
+def is_cut_jpeg(data: bytes, image: np.ndarray) -> bool:
+    """Whether a JPEG ends before its picture does, although its end marker is in place.
+
+    Decoders fill up such a file in silence. Behind a complete picture further bytes are skipped;
+    behind one that breaks off they are decoded, and change it.
+
+    Args:
+      data: the file.
+      image: what it decodes to, uint8 RGB.
+    """
+    end = data.rfind(b"\xff\xd9")
+    if end < 0:
+        return True
+    longer = data[:end] + _JPEG_TAIL + data[end:]
+    try:
+        with Image.open(io.BytesIO(data)) as short, Image.open(io.BytesIO(longer)) as long:
+            return short.size != long.size or short.tobytes() != long.tobytes()
+    except Exception:  # as in `_decode_with_pillow`
+        return True
 
 
 def encode_ppm(image: np.ndarray) -> bytes:
@@ -116,11 +171,18 @@ def _decode_ppm(data: bytes, name: str) -> np.ndarray:
     return pixels.reshape(height, width, 3)
 
 
-def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
+def _decode_with_pillow(data: bytes, name: str) -> Iterator[np.ndarray]:
+    """Each picture of a file in turn."""
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=_FORMATS)
         _check_size(image.height, image.width, name)
-        return _to_rgb(ImageOps.exif_transpose(image))
+        pages = getattr(image, "n_frames", 1)
+        if pages > MAX_PAGES:
+            raise DataError(f"{name}: {pages:,} pictures are more than the {MAX_PAGES:,} read")
+        for page in range(pages):
+            image.seek(page)
+            _check_size(image.height, image.width, name)
+            yield _to_rgb(ImageOps.exif_transpose(image), name)
     except (DataError, MemoryError):
         raise
     except Image.UnidentifiedImageError as error:
@@ -130,11 +192,24 @@ def _decode_with_pillow(data: bytes, name: str) -> np.ndarray:
         raise DataError(f"{name}: a damaged image: {error}") from error
 
 
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
+def _to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    if image.mode.startswith("I;16"):  # which convert() would clip at 255
         grey = (np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=-1)
+    if image.mode[:1] in "IF":
+        grey = _to_bytes(np.asarray(image, np.float64), image.mode == "F", name)
         return np.repeat(grey[..., None], 3, axis=-1)
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
     return np.asarray(image.convert("RGB"))
+
+
+def _to_bytes(values: np.ndarray, real: bool, name: str) -> np.ndarray:
+    """Grey of 32 bits as 8; its range is told by its largest value: 1 (of floats), 255 or 65535."""
+    if not np.isfinite(values).all() or values.min() < 0:
+        raise DataError(f"{name}: holds values that are no grey (negative, infinite or none)")
+    most = float(values.max())
+    ranges = [limit for limit in ((1.0,) if real else ()) + (255.0, 65535.0) if most <= limit]
+    scale = 255.0 / (ranges[0] if ranges else most)
+    return np.round(values * scale).astype(np.uint8)

@@ -5,7 +5,9 @@ an example's position in the one global sequence; so the sequence is a function 
 global batch size alone. Only then is anything read, by each process its own part of each batch.
 """
 
+import itertools
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -17,6 +19,7 @@ from absl import flags
 from data_pipeline.errors import DataError
 from data_pipeline.example import TEXT_BYTES, Source, decode_text, encode_text, nearest_frames
 from data_pipeline.images import decode_image, resize
+from data_pipeline.mixing import MixedSource
 
 __all__ = ["Augment", "Batch", "decode_text", "encode_text", "eval_batches", "train_dataset"]
 
@@ -113,7 +116,8 @@ def train_dataset(
     batches are the same for any number of processes. Each epoch is shuffled anew.
 
     Args:
-      source: the examples.
+      source: the examples; of a `MixedSource`, each part by its weight: any stretch of the stream
+        holds them in these shares, to within two examples.
       image_size: (H, W).
       num_frames: N; see `Loader` for groups with more or fewer.
       global_batch_size: examples a step over all processes; a multiple of `process_count`.
@@ -136,15 +140,28 @@ def train_dataset(
         raise DataError("the training source has no examples")
     if not 0 <= seed < 2**32:
         raise DataError(f"seed {seed}: must be in 0..{2**32 - 1}")
-    # Shuffled anew each epoch.
-    keys = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    keys = keys.random_map(_with_seed).batch(batch_size, drop_remainder=True)
+    keys = _order(source, seed).random_map(_with_seed).batch(batch_size, drop_remainder=True)
+    identity = {"examples": len(source), "global_batch_size": global_batch_size, "seed": seed}
+    if isinstance(source, MixedSource):
+        identity["mix"] = zlib.crc32(repr((source.weights, source.description)).encode())
     return _Stream(
         keys.map(Loader(source, image_size, num_frames, augment)),
         share=(process_index, process_count),
         workers=workers,
-        identity={"examples": len(source), "global_batch_size": global_batch_size, "seed": seed},
+        identity=identity,
     )
+
+
+def _order(source: Source, seed: int) -> grain.MapDataset:
+    """The endless sequence of indices: shuffled anew each epoch, of a mix each part by itself."""
+    if not isinstance(source, MixedSource):
+        return grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    # An index of a part becomes one of the mix before the parts are put together.
+    parts = [
+        grain.MapDataset.range(start, end).seed((seed + 1000 * k) % 2**32).shuffle().repeat()
+        for k, (start, end) in enumerate(itertools.pairwise(source.starts))
+    ]
+    return grain.MapDataset.mix(parts, source.weights).seed(seed)
 
 
 def _with_seed(index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -22,6 +22,7 @@ ROWS = {
     "brightness": replace(OFF, brightness=0.25),
     "contrast": replace(OFF, contrast=0.6),
     "colour": replace(OFF, colour=0.25),
+    "grey": replace(OFF, grey=1.0),
     "rotation, scale, shift": replace(OFF, rotation=8.0, scale=0.15, shift=0.05),
     "exposure": replace(OFF, exposure=0.2),
     "blur": replace(OFF, blur=1.0),

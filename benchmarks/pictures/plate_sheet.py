@@ -17,9 +17,8 @@ from data_pipeline.pipeline import decode_text, eval_batches
 from data_pipeline.sources import open_source
 from lpdiff_jax.evaluation.reading.edit_distance import edit_distance
 from lpdiff_jax.images import to_float, to_uint8
-from lpdiff_jax.restoring.files import reading_cell
 from lpdiff_jax.restoring.restorer import Restorer
-from lpdiff_jax.restoring.sheets import contact_sheet, text_image, write_image
+from lpdiff_jax.restoring.sheets import contact_sheet, reading_cell, text_image, write_image
 
 CELL = (72, 144)  # height and width, pixels
 

@@ -9,19 +9,23 @@ synthetic ones.
 
 import argparse
 import dataclasses
+import string
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from likeness import Group, read_tree
 
 from data_pipeline.synthetic.degradation import MILD, CameraModel, look
 from data_pipeline.synthetic.groups import render_group
-from data_pipeline.synthetic.lettering import STROKES, glyph
+from data_pipeline.synthetic.lettering import ENERGY, STROKES, glyph
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import load_style, style_names
-from data_pipeline.synthetic.texts import sample_text
+from data_pipeline.synthetic.texts import PROVINCES, sample_text
+
+sys.path.append(str(Path(__file__).parents[1] / "synthetic"))
+from benchmarks.synthetic.likeness import Group, read_tree
 
 CELL = (152, 64)
 EFFECTS: dict[str, tuple[dict[str, float], ...]] = {
@@ -41,11 +45,16 @@ EFFECTS: dict[str, tuple[dict[str, float], ...]] = {
     ),
     "sharpening": tuple({"sharpen": s} for s in (0, 1, 3, 6)),
     "exposure": tuple({"gain": g} for g in (-2, -1, 1, 2)),
+    "hot air": tuple({"shimmer": a} for a in (0.0, 0.4, 0.8, 1.4)),
+    "ghost": tuple({"ghost": g, "jitter": 1.0} for g in (0.0, 0.3, 0.5, 0.7)),
+    "comb": tuple({"comb": c} for c in (-1.0, 0.5, 1.0, 2.0)),
     "H.264": tuple({"qp": q} for q in (18, 28, 34, 40)),
+    "skipped blocks": tuple({"qp": 32, "change": c} for c in (0.0, 1.0, 2.0, 4.0)),
     "JPEG": tuple({"quality": q} for q in (95, 60, 30, 10)),
     "dirt": tuple({"dirt": d} for d in (-1, 0.3, 0.6, 1.0)),
     "wear": tuple({"wear": w} for w in (0, 0.3, 0.6, 1.0)),
     "occlusion": tuple({"occlusion": o} for o in (-1, 0.04, 0.1, 0.2)),
+    "infrared": tuple({"grey": 1.0, "night": n, "electrons": 3.2} for n in (-1, 1, 2, 3)),
 }  # fmt: skip
 NEAR_EFFECTS = ("dirt", "wear", "occlusion")  # shown on the ground truth, where they can be seen
 
@@ -89,19 +98,27 @@ def plate_kinds(columns: int = 4) -> np.ndarray:
 
 
 def strokes() -> np.ndarray:
-    """Returns the letters and digits of even strokes, twelve a row, white on a plate's blue."""
-    rows = []
-    for characters in ("0123456789AB", "CDEFGHIJKLMN", "OPQRSTUVWXYZ"):
-        ink = [np.pad(glyph(c, 45, 90, latin=STROKES), 8) for c in characters]
-        rows.append(np.hstack(ink)[..., None])
-    white, blue = np.full(3, 255.0), np.array([30.0, 96.0, 174.0])
-    return np.round(blue + np.vstack(rows) * (white - blue)).astype(np.uint8)
+    """Returns the drawn characters, twelve a row: plates of one row, then new energy's alphabet."""
+    letters = string.digits + string.ascii_uppercase
+    blue = characters(letters + "".join(PROVINCES) + "警学港澳使", STROKES, (30, 96, 174), 255)
+    green = characters(letters.replace("O", "").replace("I", ""), ENERGY, (96, 204, 168), 16)
+    return np.vstack([blue, green])
+
+
+def characters(text: str, latin: str, ground: Sequence[int], paint: int) -> np.ndarray:
+    """Returns characters, twelve a row, at 2/3 of a pixel a millimetre."""
+    ink = [np.pad(glyph(c, 45, 90, latin=latin), 8) for c in text]
+    ink += [np.zeros_like(ink[0])] * (-len(ink) % 12)
+    rows = [np.hstack(ink[i : i + 12]) for i in range(0, len(ink), 12)]
+    small = cv2.resize(np.vstack(rows), None, fx=2 / 3, fy=2 / 3, interpolation=cv2.INTER_AREA)
+    colour = np.array(ground, float)
+    return np.round(colour + small[..., None] * (paint - colour)).astype(np.uint8)
 
 
 def still() -> CameraModel[float]:
     """Returns mild conditions without chance: the middle of every range."""
     middle = {f.name: float(np.mean(getattr(MILD, f.name))) for f in dataclasses.fields(MILD)}
-    absent = dict.fromkeys(("rain", "glare", "night", "dirt", "occlusion"), -1.0)
+    absent = dict.fromkeys(("rain", "glare", "night", "dirt", "occlusion", "comb", "grey"), -1.0)
     return CameraModel(**(middle | absent | {"wear": 0.0, "tint": 0.0, "flicker": 0.0}))
 
 
@@ -112,8 +129,8 @@ def camera_effects() -> np.ndarray:
         row = [label(name)]
         for change in changes:
             model = dataclasses.replace(still(), **change)
-            frames, near = look(plate, style.bolts, model, 1, np.random.default_rng(3))
-            row.append(cell(near if name in NEAR_EFFECTS else frames[0]))
+            frames, near = look(plate, style.bolts, model, 2, np.random.default_rng(3))
+            row.append(cell(near if name in NEAR_EFFECTS else frames[-1]))
         rows.append(np.hstack(row))
     return np.vstack(rows)
 
@@ -127,7 +144,7 @@ def sheet(groups: Sequence[Group]) -> np.ndarray:
 
 def presets() -> np.ndarray:
     parts = []
-    for preset in ("mild", "real-like", "varied", "severe"):
+    for preset in ("mild", "real-like", "real-like-1", "varied", "severe"):
         groups = [render_group([0, i], preset=preset)[:2] for i in range(4)]
         parts.append(np.hstack([np.vstack([label(preset)] + [label("")] * 3), sheet(groups)]))
     return np.vstack(parts)

@@ -72,7 +72,7 @@ RECIPE = Study(
         "psi without a loss of its own": Variant(
             {"diffusion.condition": "unsupervised"}, ("diffusion",), adds=("psi",)
         ),
-        "one noise level a batch": _goes_on(diffusion__levels="shared"),
+        "one noise level per batch": _goes_on(diffusion__levels="shared"),
         "lr 5e-3, constant, no clipping": Variant(
             _of_stages(_TWO, learning_rate=5e-3, decay="none", warmup_steps=0, clip_norm=0.0)
         ),
@@ -134,8 +134,8 @@ ABLATION = Study(
         "base": Variant(),
         "psi half as wide": _psi(_NARROW),
         "psi half again as wide": _psi({"model.condition.features": (48, 96, 144)}),
-        "psi with two blocks a stage": _psi({"model.condition.blocks": 2}),
-        "psi with a block a frame": _psi({"model.condition.frame_blocks": 1}),
+        "psi with two blocks per stage": _psi({"model.condition.blocks": 2}),
+        "psi with a block per frame": _psi({"model.condition.frame_blocks": 1}),
         "psi at full resolution": _psi(
             {
                 "model.condition.patch": 1,

@@ -46,5 +46,8 @@ def get_config(size: str = "") -> ConfigDict:
     config.regression.loss = "l1"
     for name in ("steps", "learning_rate", "warmup_steps", "ema_decay"):
         config.regression[name] = source.diffusion[name]
+    if size == "compact":
+        # As many operations as both stages of configs/compact.py.
+        config.regression.steps = 81_000
     config.eval = source.eval
     return config

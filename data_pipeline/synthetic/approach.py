@@ -4,7 +4,9 @@ Road coordinates in metres with the camera in the origin: x to the right, y down
 Sizes, tilt, shear, motion blur and rolling-shutter skew of every picture follow from one motion.
 """
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -45,14 +47,21 @@ class Approach:
         Returns:
           [N, 2] pixels from the picture's centre.
         """
-        flat = np.column_stack([points, np.zeros(len(points))])
-        plate = _turn(flat, np.radians(self.heading), np.radians(self.tilt), 0.0)
+        plate = points @ self._plate_turn[:, :2].T
         # A car that is not parallel to the road drifts sideways on its way.
         drift = np.tan(np.radians(self.heading)) * (distance - self.aim)
         world = plate + np.array([self.lateral + drift, self.height, distance])
-        pan, nod = np.arctan2(self.lateral, self.aim), -np.arctan2(self.height, self.aim)
-        seen = _turn(world, -pan, -nod, np.radians(self.lean))
+        seen = world @ self._camera_turn.T
         return self.focal * seen[:, :2] / seen[:, 2:]
+
+    @cached_property
+    def _plate_turn(self) -> np.ndarray:
+        return _turn(math.radians(self.heading), math.radians(self.tilt), 0.0)
+
+    @cached_property
+    def _camera_turn(self) -> np.ndarray:
+        pan, nod = math.atan2(self.lateral, self.aim), -math.atan2(self.height, self.aim)
+        return _turn(-pan, -nod, math.radians(self.lean))
 
     def velocity(self, distance: float) -> np.ndarray:
         """Returns the speed of the plate's centre in the picture, [2] pixels a second."""
@@ -81,10 +90,10 @@ def skew(points: np.ndarray, velocity: np.ndarray, row_time: float) -> np.ndarra
     return points + delay * velocity
 
 
-def _turn(points: np.ndarray, yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """Rotates [N, 3] about y (yaw), then x (pitch), then z (roll); radians."""
-    cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (np.cos, np.sin))
+def _turn(yaw: float, pitch: float, roll: float) -> np.ndarray:
+    """The rotation [3, 3] about y (yaw), then x (pitch), then z (roll); radians."""
+    cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw, pitch, roll) for f in (math.cos, math.sin))
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
     about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return points @ (about_z @ about_x @ about_y).T
+    return about_z @ about_x @ about_y

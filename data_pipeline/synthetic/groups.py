@@ -1,6 +1,7 @@
 """Synthetic groups: a few far frames and a near ground truth of one plate, in memory or on disk."""
 
 import contextlib
+import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -23,7 +24,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.files import explained, read_json, write_json
 from data_pipeline.mdlp import read_labels
 from data_pipeline.schema import Map, Text, check
-from data_pipeline.synthetic.degradation import PRESETS, draw, look
+from data_pipeline.synthetic.degradation import PRESETS, CameraModel, Range, draw, look
 from data_pipeline.synthetic.lettering import VARIED, Lettering, plain_lettering, varied_lettering
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import PlateStyle, load_style, style_names
@@ -35,6 +36,10 @@ _JPEG = [
     cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
 ]  # fmt: skip
 _CHUNK = 32
+# Pixels a millimetre of drawn plates: a fifth more than the near camera has samples.
+SCALE = 0.75
+# A generator and a group's index -> far frames, ground truth, text.
+Render = Callable[[np.random.Generator, int], tuple[list[np.ndarray], np.ndarray, str]]
 # In a split's folder: what it was, or is being, drawn with; and one file a finished chunk.
 _PLAN = ".drawn.json"
 _CHUNKS = ".chunks"
@@ -45,7 +50,7 @@ def render_group(
     rng: np.random.Generator | int | Sequence[int],
     *,
     num_frames: int = 3,
-    preset: str = "real-like",
+    preset: str | CameraModel[Range] = "real-like",
     styles: Sequence[str] = (),
     uniform: bool = False,
     letters: str = "",
@@ -56,11 +61,11 @@ def render_group(
     Args:
       rng: a generator, or what seeds one; equal seeds give equal bytes.
       num_frames: far frames, at least 1.
-      preset: a name of `PRESETS`.
+      preset: a name of `PRESETS`, or ranges of your own.
       styles: names of plate styles or paths of style files; none: the Chinese mix of traffic.
       uniform: styles, patterns and characters equally often instead of as in traffic.
-      letters: `noto`, `roboto`, `strokes` or `varied`, which draws the lettering at random; none:
-        varied for the preset of that name, else the style's own.
+      letters: `noto`, `roboto`, `strokes`, `energy` or `varied`, which draws the lettering at
+        random; none: varied for the preset of that name, else the style's own.
       text: the plate's text, in place of a drawn one; it fits the first style that allows it.
 
     Returns:
@@ -70,20 +75,22 @@ def render_group(
     Raises:
       DataError: unknown letters, an unknown preset or style, or a text that no style allows.
     """
-    if preset not in PRESETS:
+    if isinstance(preset, str) and preset not in PRESETS:
         raise DataError(f"{preset}: no such preset; choose of {', '.join(PRESETS)}")
     if not isinstance(rng, np.random.Generator):
         rng = np.random.default_rng(rng)
     style = _choose_style(tuple(styles), rng, uniform, text)
     text = text or sample_text(style, rng, uniform)
-    model = draw(PRESETS[preset], rng)
+    model = draw(PRESETS[preset] if isinstance(preset, str) else preset, rng)
     lettering = _choose_lettering(letters or _usual_letters(preset, style), rng)
-    plate = draw_plate(text, style, lettering=lettering)
-    frames, target = look(plate, style.bolts, model, num_frames, rng)
+    if model.fade > 0:
+        lettering = dataclasses.replace(lettering, fade=max(lettering.fade, model.fade))
+    plate = draw_plate(text, style, SCALE, lettering)
+    frames, target = look(plate, style.bolts, model, num_frames, rng, SCALE)
     return frames, target, text
 
 
-def _usual_letters(preset: str, style: PlateStyle) -> str:
+def _usual_letters(preset: str | CameraModel[Range], style: PlateStyle) -> str:
     return VARIED if preset == VARIED else style.letters
 
 
@@ -104,6 +111,7 @@ def synthesize(
     letters: str = "",
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
+    render: Render | None = None,
 ) -> None:
     """Writes one split of a synthetic data set in MDLP's layout.
 
@@ -125,21 +133,23 @@ def synthesize(
       workers: processes; a script that asks for more than one guards its own start with
         `if __name__ == "__main__"`, as multiprocessing wants it.
       progress: called with the number of groups written so far.
+      render: makes a group in place of `render_group`, such as `PictureSource.render`, of a
+        generator and its index; it must be picklable, and knows preset and the like by itself.
 
     Raises:
       DataError: the split exists and was drawn with other arguments, another run is drawing it, the
         disk is full, or an argument is out of range.
     """
     target, partial = Path(root) / split, Path(root) / f".{split}.partial"
-    _check(groups, num_frames, preset, letters, workers)
+    _check(groups, num_frames, preset, styles, letters, workers)
     looks = [repr(load_style(style)) for style in styles]
-    plan = _digest(groups, seed, split, num_frames, preset, looks, uniform, letters)
+    plan = _digest(groups, seed, split, num_frames, preset, looks, uniform, letters, repr(render))
     if _is_drawn(target, plan):
         return
-    render = functools.partial(
-        render_group, num_frames=num_frames, preset=preset, styles=tuple(styles), uniform=uniform,
-        letters=letters,
+    options = dict(
+        num_frames=num_frames, preset=preset, styles=tuple(styles), uniform=uniform, letters=letters
     )  # fmt: skip
+    render = render or functools.partial(_render_drawn, options)
     write = functools.partial(_write_chunk, partial, split, seed, render)
     chunks = [range(i, min(i + _CHUNK, groups)) for i in range(0, groups, _CHUNK)]
     with explained(partial), _claimed(partial, target, plan) as done:
@@ -157,16 +167,15 @@ def synthesize(
         shutil.rmtree(target / _CHUNKS)
 
 
-def _check(groups: int, num_frames: int, preset: str, letters: str, workers: int) -> None:
+def _check(
+    groups: int, num_frames: int, preset: str, styles: Sequence[str], letters: str, workers: int
+) -> None:
     for name, value in (("groups", groups), ("num_frames", num_frames), ("workers", workers)):
         if value < 1:
             raise DataError(f"{name} is {value}; it must be at least 1")
         if value > _LIMITS[name]:
             raise DataError(f"{name} is {value}; it can be at most {_LIMITS[name]:,}")
-    if preset not in PRESETS:
-        raise DataError(f"{preset}: no such preset; choose of {', '.join(PRESETS)}")
-    if letters and letters != VARIED:
-        plain_lettering(letters)
+    check_drawing(num_frames, preset, styles, letters)
 
 
 def _digest(*arguments: object) -> str:
@@ -237,6 +246,18 @@ def _read_labels(path: Path) -> dict[str, str]:
     return labels
 
 
+def check_drawing(num_frames: int, preset: str, styles: Sequence[str], letters: str) -> None:
+    """Raises DataError where `render_group` would, before anything is drawn."""
+    if num_frames < 1:
+        raise DataError(f"num_frames is {num_frames}; it must be at least 1")
+    if preset not in PRESETS:
+        raise DataError(f"{preset}: no such preset; choose of {', '.join(PRESETS)}")
+    for style in styles:
+        load_style(style)
+    if letters and letters != VARIED:
+        plain_lettering(letters)
+
+
 def _map(
     write: Callable, chunks: list[range], workers: int
 ) -> Generator[dict[str, str], None, None]:
@@ -275,19 +296,26 @@ def _end_with_parent() -> None:
 
 
 def _write_chunk(
-    root: Path, split: str, seed: int, render: Callable, indices: range
+    root: Path, split: str, seed: int, render: Render, indices: range
 ) -> dict[str, str]:
     """Writes the groups of some indices; returns their texts by name, which are written last."""
     labels = {}
     for index in indices:
         name = f"{split}-{index:06d}"
-        frames, target, labels[name] = render([seed, zlib.crc32(split.encode()), index])
+        rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
+        frames, target, labels[name] = render(rng, index)
         inputs, truth = root / "inputs" / name, root / "gt" / name
         for k, frame in enumerate(frames):
             _write_image(inputs / f"img_{k}.jpg", frame)
         _write_image(truth / f"img_{len(frames)}.jpg", target)
     write_json(_chunk_file(root, indices.start), labels)
     return labels
+
+
+def _render_drawn(
+    options: dict, rng: np.random.Generator, index: int
+) -> tuple[list[np.ndarray], np.ndarray, str]:
+    return render_group(rng, **options)
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:

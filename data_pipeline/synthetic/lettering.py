@@ -1,9 +1,9 @@
 """The characters of a plate: glyphs in the boxes of its style, and how they may differ.
 
-The typeface of GA 36-2018 is not freely available: letters of even strokes stand for it, drawn
-after those of plates in traffic (`strokes`), and glyphs of Noto Sans CJK SC Bold, squeezed into the
-standard's boxes, for its Chinese characters. What is trained on one typeface reads that typeface;
-`varied_lettering` draws another each time (domain randomisation: Tobin et al., IROS 2017).
+The typeface of GA 36-2018 is not freely available: characters drawn as strokes of our own stand for
+it (`strokes`), one alphabet for plates of one row, one for new energy; two fonts stand beside them.
+What is trained on one typeface reads that typeface; `varied_lettering` draws another each time
+(domain randomisation: Tobin et al., IROS 2017).
 """
 
 import functools
@@ -16,19 +16,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.errors import DataError
 from data_pipeline.fonts import FONTS, NOTO
-from data_pipeline.synthetic.strokes import draw_letter
+from data_pipeline.synthetic import strokes
 from data_pipeline.synthetic.styles import LETTERS, PlateStyle
 
 ROBOTO = "Roboto-Bold-plates.ttf"
-STROKES = "strokes"
+STROKES, ENERGY = "strokes", "energy"
+_ALPHABETS = {STROKES: strokes.ROW, ENERGY: strokes.ENERGY}
 # The files of the fonts of `LETTERS`, but for strokes, which are drawn.
-LATIN = dict(zip(LETTERS, (NOTO, ROBOTO, STROKES), strict=True))
+LATIN = dict(zip(LETTERS, (NOTO, ROBOTO, STROKES, ENERGY), strict=True))
 # What `letters` may be beside them: another lettering each time.
 VARIED = "varied"
 _FONT_SIZE = 320
 # Squeezing 2:1 makes horizontal strokes twice as thick as vertical ones; the standard's are even.
 _THINNING = 0.055
-_BAR_WIDTH = 0.26
+_BAR_WIDTH = 0.21
 # Millimetres, of a character on a Chinese plate.
 _LETTER_WIDTH, _LETTER_HEIGHT = 45.0, 90.0
 # Millimetres, about a character: it is moved, turned and stretched rather than wrinkled.
@@ -43,8 +44,8 @@ class Lettering:
       stroke: by which strokes are wider than the font's, whole millimetres; negative: thinner.
       width, height: size of the characters, shares of their boxes (at most 1), in whose middles
         they stand.
-      latin: `STROKES`, or the file of the font of letters and digits; Chinese characters are always
-        Noto's.
+      latin: `STROKES` or `ENERGY`, which draw Chinese characters too, or the file of the font of
+        letters and digits, beside which they are Noto's.
       bend: by which outlines stray, millimetres root mean square, alike within a character.
       seed: of the bending.
       fade: share of the paint that has gone, 0 to 1: the ground shows through.
@@ -123,7 +124,7 @@ def varied_lettering(rng: np.random.Generator) -> Lettering:
         stroke=int(rng.integers(-3, 2)),
         width=float(rng.uniform(0.86, 1.0)),
         height=float(rng.uniform(0.86, 1.0)),
-        latin=str(rng.choice([STROKES, NOTO, ROBOTO], p=[0.6, 0.2, 0.2])),
+        latin=str(rng.choice([STROKES, ENERGY, NOTO, ROBOTO], p=[0.5, 0.2, 0.15, 0.15])),
         bend=float(rng.uniform(0.0, 2.5)),
         seed=int(rng.integers(2**32)),
         fade=max(float(rng.uniform(-0.4, 0.55)), 0.0),
@@ -148,7 +149,7 @@ def glyph(
       bar: draw a bare upright bar instead, the 1 of embossed Chinese plates.
       stroke: by which its strokes are wider, in millimetres of a character 90 mm high, before it
         is stretched to its box again.
-      latin: `STROKES`, or the file of the font of letters and digits.
+      latin: `STROKES`, `ENERGY`, or the file of the font of letters and digits.
 
     Raises:
       DataError: the font lacks the character.
@@ -159,7 +160,7 @@ def glyph(
         coverage[:, width // 2 - half : width // 2 + half] = 1.0
         return coverage
     chinese = ord(character) > 127
-    font = NOTO if chinese else latin
+    font = NOTO if chinese and latin not in _ALPHABETS else latin
     ink = _ink(character, font, stroke)
     # Narrow characters (1, I, J) keep the squeeze of a full one instead of filling the box.
     full = ink.shape[1] if chinese else max(ink.shape[1], _ink("E", font, stroke).shape[1])
@@ -174,8 +175,8 @@ def glyph(
 @functools.lru_cache(maxsize=1024)
 def _ink(character: str, font: str, stroke: int = 0) -> np.ndarray:
     """Returns a glyph cropped to its ink, strokes evened, float32 in 0..1; see `glyph`."""
-    if font == STROKES:
-        drawn = draw_letter(character, stroke)
+    if font in _ALPHABETS:
+        drawn = strokes.draw_letter(character, stroke, _ALPHABETS[font])
         return _ink(character, NOTO, stroke) if drawn is None else drawn.astype(np.float32) / 255.0
     face = _face(font)
     missing = bytes(face.getmask("\uffff"))

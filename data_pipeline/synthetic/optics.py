@@ -54,14 +54,14 @@ def point_spread(disc: float, motion: tuple[float, float], scale: int) -> np.nda
     """
     reach = disc * scale / 2 + max(abs(v) for v in motion) * scale / 2
     half = int(np.ceil(reach)) + 1
-    axis = np.arange(-half, half + 1)
-    steps = max(int(np.ceil(np.hypot(*motion) * scale)) * 2 + 1, 1)
-    kernel = np.zeros((len(axis), len(axis)))
+    axis = np.arange(-half, half + 1, dtype=np.float32)
+    steps = int(np.ceil(np.hypot(*motion) * scale)) + 1
     radius = max(disc * scale / 2, 0.5)
-    for s in np.linspace(-0.5, 0.5, steps) if steps > 1 else [0.0]:
-        x, y = (v * scale * s for v in motion)
-        distance = np.hypot(axis[None] - x, axis[:, None] - y)
-        kernel += np.clip(radius + 0.5 - distance, 0.0, 1.0)  # a disc with a soft edge
+    along = (np.arange(steps, dtype=np.float32) + 0.5) / np.float32(steps) - np.float32(0.5)
+    x, y = (axis - np.float32(v * scale) * along[:, None] for v in motion)
+    distance = np.sqrt(x[:, None, :] ** 2 + y[:, :, None] ** 2)
+    # A disc with a soft edge.
+    kernel = np.clip(np.float32(radius + 0.5) - distance, 0.0, 1.0).sum(axis=0)
     return (kernel / kernel.sum()).astype(np.float32)
 
 

@@ -61,8 +61,11 @@ def _emboss(plate: np.ndarray, height: np.ndarray, relief: float, scale: float) 
         return
     round_shoulders = cv2.GaussianBlur(height, (0, 0), 1.0 * scale)
     slope = cv2.Sobel(round_shoulders, cv2.CV_32F, 0, 1, ksize=3, scale=0.25)
-    lit = plate[..., :3] * (1.0 + relief * slope)[..., None]
-    plate[..., :3] = np.clip(np.round(lit + 60.0 * relief * slope[..., None]), 0, 255)
+    # Slopes lie at strokes' edges: the rest of the plate stays as it is.
+    edges = np.abs(slope) > 1e-3
+    change = (np.float32(relief) * slope[edges])[:, None]
+    lit = plate[edges, :3] * (1 + change) + 60 * change
+    plate[edges, :3] = np.clip(np.rint(lit), 0, 255)
 
 
 @functools.lru_cache(maxsize=64)
@@ -142,9 +145,14 @@ def _shrink(canvas: np.ndarray, width: int, height: int) -> np.ndarray:
 
 def _blend(region: np.ndarray, colour: tuple[int, int, int], coverage: np.ndarray) -> None:
     """Paints a colour into a uint8 region [h, w, 3 or 4], in place."""
-    pixels = region[..., :3].astype(np.float32)
-    painted = pixels + (np.asarray(colour, np.float32) - pixels) * coverage[..., None]
-    region[..., :3] = np.round(painted)
+    rows = np.flatnonzero(coverage.max(axis=1) > 0)
+    if not len(rows):
+        return
+    # Most marks and all characters leave rows free: what is not painted is not touched.
+    part = slice(rows[0], rows[-1] + 1)
+    pixels = region[part, :, :3].astype(np.float32)
+    pixels += (np.asarray(colour, np.float32) - pixels) * coverage[part, :, None]
+    region[part, :, :3] = np.rint(pixels, out=pixels)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

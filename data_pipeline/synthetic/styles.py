@@ -19,7 +19,7 @@ from data_pipeline.files import read_json
 STYLE_DIRECTORY = Path(__file__).parent / "styles"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 # Kinds of letters and digits that a style may ask for; `lettering` draws them.
-LETTERS = ("noto", "roboto", "strokes")
+LETTERS = ("noto", "roboto", "strokes", "energy")
 _SHAPES = ("disc", "ring", "rectangle", "text", "stars")
 
 

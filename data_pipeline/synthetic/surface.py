@@ -1,13 +1,13 @@
 """The plate on its car: wear, dirt, things in front of it, bolts, the bumper around it.
 
-Plates are uint8 RGBA [H, W, 4] at 1 pixel a millimetre; the mounted scene is linear light, float32
-RGB [H + 2 m, W + 2 m, 3] with m = `MARGIN` millimetres of car around the plate.
+Plates are uint8 RGBA [H, W, 4] at `scale` pixels a millimetre; the mounted scene is linear light,
+float32 RGB [H + 2 m, W + 2 m, 3] with m = `margin(scale)` pixels of car around the plate.
 """
 
 import cv2
 import numpy as np
 
-MARGIN = 60
+MARGIN = 60  # millimetres
 TO_LINEAR = ((np.arange(256) / 255.0) ** 2.2).astype(np.float32)
 # sRGB of body paints and their shares of cars made in Asia (BASF colour report 2022, rounded).
 _PAINTS = np.array(
@@ -20,6 +20,11 @@ _PAINTS = np.array(
 _SHARES = np.array([39, 18, 16, 8, 8, 5, 4, 2]) / 100.0
 
 
+def margin(scale: float) -> int:
+    """Pixels of car around a plate at `scale` pixels a millimetre."""
+    return round(MARGIN * scale)
+
+
 def blotches(shape: tuple[int, int], grain: float, rng: np.random.Generator) -> np.ndarray:
     """Returns smooth noise: float32 [H, W], about 0..1, with spots of `grain` pixels."""
     coarse = [max(round(n / grain) + 1, 2) for n in shape]
@@ -27,7 +32,9 @@ def blotches(shape: tuple[int, int], grain: float, rng: np.random.Generator) -> 
     return cv2.resize(noise, shape[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-def wear(plate: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def wear(
+    plate: np.ndarray, amount: float, rng: np.random.Generator, scale: float = 1.0
+) -> np.ndarray:
     """Fades and scratches the paint.
 
     Paint loses colour by weathering (chalking, ASTM D4214) and chips down to the aluminium sheet.
@@ -37,57 +44,79 @@ def wear(plate: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarr
       plate: uint8 RGBA.
       amount: 0 (new) to 1 (hardly legible).
       rng: where.
+      scale: pixels a millimetre.
 
     Returns:
       A new plate of the same shape.
     """
-    worn = plate.copy()
-    colour = plate[..., :3].astype(np.float32)
-    chalk = amount * 0.5 * blotches(plate.shape[:2], 60.0, rng)[..., None]
-    chips = np.clip((blotches(plate.shape[:2], 6.0, rng) - 1.0 + 0.35 * amount) * 8.0, 0.0, 1.0)
-    colour += chalk * (np.float32(185.0) - colour)
-    colour += chips[..., None] * (np.float32(150.0) - colour)
-    worn[..., :3] = np.clip(colour, 0, 255)
-    return worn
+    chalk = np.float32(amount * 0.5) * blotches(plate.shape[:2], 60.0 * scale, rng)
+    chips = blotches(plate.shape[:2], 6.0 * scale, rng)
+    chips = np.clip((chips - np.float32(1.0 - 0.35 * amount)) * np.float32(8.0), 0.0, 1.0)
+    # First chalk, then chips over it: what is left of the paint, and the grey that is added.
+    bare = np.float32(1.0) - chips
+    left, added = (1.0 - chalk) * bare, np.float32(185.0) * chalk * bare + np.float32(150.0) * chips
+    return _mix(plate, left, added)
 
 
-def dirt(plate: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def dirt(
+    plate: np.ndarray, amount: float, rng: np.random.Generator, scale: float = 1.0
+) -> np.ndarray:
     """Covers a plate with road dirt, more of it towards the bottom; see `wear` for the arguments.
 
     Spray comes from the road, so its share grows downwards; its colour is that of dry mud.
     """
     height, width = plate.shape[:2]
     rise = np.linspace(0.0, 1.0, height, dtype=np.float32)[:, None]
-    spots = blotches((height, width), 45.0, rng) + rise
-    cover = (0.85 * np.clip((spots - 1.6 + amount) * 2.0, 0.0, 1.0))[..., None]
-    dirty = plate.copy()
+    spots = blotches((height, width), 45.0 * scale, rng) + rise
+    clean = 1.0 - np.float32(0.85) * np.clip((spots - np.float32(1.6 - amount)) * 2.0, 0.0, 1.0)
     mud = np.array([112, 98, 80], np.float32)
-    dirty[..., :3] = plate[..., :3] + cover * (mud - plate[..., :3])
-    return dirty
+    return _mix(plate, clean, (1.0 - clean)[..., None] * mud)
 
 
-def bolt(plate: np.ndarray, centres: tuple, rng: np.random.Generator) -> np.ndarray:
-    """Fastens a plate: heads of 12 to 14 mm (M6 plate bolts with caps), each with its shadow."""
+def _mix(plate: np.ndarray, left: np.ndarray, added: np.ndarray) -> np.ndarray:
+    """A new plate of `left` [H, W] of the colours of u8 RGBA and `added` [H, W] or [H, W, 3]."""
+    colour = plate[..., :3] * left[..., None]
+    colour += added if added.ndim == 3 else added[..., None]
+    mixed = plate.copy()
+    mixed[..., :3] = np.clip(colour, 0, 255, out=colour)
+    return mixed
+
+
+def bolt(
+    plate: np.ndarray, centres: tuple, rng: np.random.Generator, scale: float = 1.0
+) -> np.ndarray:
+    """Fastens a plate: heads of 12 to 14 mm (M6 plate bolts with caps), each with its shadow.
+
+    `centres` are (x, y) in millimetres; see `wear` for the other arguments.
+    """
     plate = plate.copy()
     grey = int(rng.integers(60, 230))
-    for x, y in centres:
-        head = round(x + rng.normal(0.0, 2.0)), round(y + rng.normal(0.0, 2.0))
-        cv2.circle(plate, (head[0] + 1, head[1] + 2), 8, (30, 30, 32, 255), -1, cv2.LINE_AA)
-        cv2.circle(plate, head, 6, (grey, grey, grey, 255), -1, cv2.LINE_AA)
-        cv2.circle(plate, (head[0] - 1, head[1] - 2), 2, (245, 245, 245, 255), -1, cv2.LINE_AA)
+    for centre in centres:
+        head = np.array(centre) + rng.normal(0.0, 2.0, 2)
+        for shift, radius, colour in (
+            ((1, 2), 8, (30, 30, 32)),
+            ((0, 0), 6, (grey,) * 3),
+            ((-1, -2), 2, (245,) * 3),
+        ):
+            # OpenCV takes places and radii in sixteenths of a pixel.
+            x, y, r = (round(v * scale * 16) for v in (*(head + shift), radius))
+            cv2.circle(plate, (x, y), r, (*colour, 255), -1, cv2.LINE_AA, 4)
     return plate
 
 
-def occlude(scene: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
+def occlude(
+    scene: np.ndarray, amount: float, rng: np.random.Generator, scale: float = 1.0
+) -> np.ndarray:
     """Puts a dark bar (a tow hook, a strap, a twig) in front of the plate; sizes are our choice.
 
     Args:
       scene: linear light.
       amount: width of the bar, share of the scene's height, 0 to 0.3.
       rng: where and how steep.
+      scale: pixels a millimetre.
     """
     height, width = scene.shape[:2]
-    x = rng.uniform(MARGIN, width - MARGIN)
+    x = rng.uniform(margin(scale), width - margin(scale))
     lean = rng.uniform(-0.4, 0.4) * height
     thickness = max(round(amount * height), 1)
     ends = (int(x - lean), 0), (int(x + lean), height)
@@ -95,7 +124,11 @@ def occlude(scene: np.ndarray, amount: float, rng: np.random.Generator) -> np.nd
 
 
 def mount(
-    plate: np.ndarray, light: np.ndarray, ambient: float, rng: np.random.Generator
+    plate: np.ndarray,
+    light: np.ndarray,
+    ambient: float,
+    rng: np.random.Generator,
+    scale: float = 1.0,
 ) -> np.ndarray:
     """Mounts a plate on a bumper and lights both.
 
@@ -104,22 +137,37 @@ def mount(
       light: light on the plate, float32, broadcast to [H, W, 3]; 1 = full.
       ambient: light on the car, 1 = full; at night a retroreflecting plate outshines its car.
       rng: paint, recess, shadow.
+      scale: pixels a millimetre.
 
     Returns:
       Linear float32 RGB [H + 2 m, W + 2 m, 3].
     """
     height, width = plate.shape[:2]
-    m = MARGIN
+    car, m = surroundings((height, width), ambient, rng, scale), margin(scale)
+    inner = car[m : m + height, m : m + width]
+    lit = cv2.LUT(cv2.cvtColor(plate, cv2.COLOR_RGBA2RGB), TO_LINEAR)
+    lit *= light
+    # Most rows of a plate are whole; those of its rounded corners show the car beside them.
+    whole = plate[..., 3].min(axis=1) == 255
+    inner[whole] = lit[whole]
+    share = plate[~whole, :, 3:] / np.float32(255.0)
+    inner[~whole] += share * (lit[~whole] - inner[~whole])
+    return car
+
+
+def surroundings(
+    shape: tuple[int, int], ambient: float, rng: np.random.Generator, scale: float = 1.0
+) -> np.ndarray:
+    """The car around a plate of `shape` (H, W), and where the plate will be; see `mount`."""
+    height, width = shape
+    m = margin(scale)
     paint = TO_LINEAR[_PAINTS[rng.choice(len(_PAINTS), p=_SHARES)]] * np.float32(ambient)
     rows = np.linspace(1.0, rng.uniform(0.4, 1.0), height + 2 * m, dtype=np.float32)
-    car = np.ascontiguousarray(
-        np.broadcast_to(rows[:, None, None] * paint, (height + 2 * m, width + 2 * m, 3))
-    )
-    left, top, right, bottom = (int(v) for v in rng.uniform(0, (40, 30, 40, 60)))
+    car = np.empty((height + 2 * m, width + 2 * m, 3), np.float32)
+    car[...] = (rows[:, None] * paint)[:, None]
+    left, top, right, bottom = (int(v * scale) for v in rng.uniform(0, (40, 30, 40, 60)))
     plastic = rng.uniform(0.015, 0.25) * ambient if rng.random() < 0.5 else 0.8 * paint
     car[m - top : m + height + bottom, m - left : m + width + right] = plastic
     # The bumper's lower half and the plate's own shadow are dark.
     car[m + height :] *= np.float32(rng.uniform(0.02, 0.4))
-    inner = car[m : m + height, m : m + width]
-    inner += plate[..., 3:] / np.float32(255.0) * (TO_LINEAR[plate[..., :3]] * light - inner)
     return car

@@ -1,4 +1,7 @@
-"""Air and light between the car and the camera: haze, rain, glare, night. Linear light, float32."""
+"""Air and light between the car and the camera: haze, shimmer, rain, glare, night.
+
+All act on linear light, float32.
+"""
 
 import cv2
 import numpy as np
@@ -26,7 +29,30 @@ def haze(light: np.ndarray, passed: float, airlight: np.ndarray) -> np.ndarray:
       passed: `transmission`, 0..1.
       airlight: [3], the horizon's light, 0.4 to 1.
     """
-    return light * np.float32(passed) + (airlight * (1.0 - passed)).astype(np.float32)
+    hazy = light * np.float32(passed)
+    hazy += (airlight * (1.0 - passed)).astype(np.float32)
+    return hazy
+
+
+def shimmer(light: np.ndarray, shift: float, grain: float, rng: np.random.Generator) -> np.ndarray:
+    """Moves the points of a picture by a smooth random field, as air over a hot road does.
+
+    Roggemann and Welsh, "Imaging through turbulence", 1996: paths that are some centimetres apart
+    are bent differently; 10 to 50 microradians are 0.1 to 0.6 pixels of a traffic camera.
+
+    Args:
+      light: [H, W, 3].
+      shift: samples, root mean square in x and in y.
+      grain: distance of independent shifts, samples.
+      rng: the field.
+    """
+    height, width = light.shape[:2]
+    coarse = round(height / grain) + 3, round(width / grain) + 3, 2
+    knots = shift * rng.standard_normal(coarse, dtype=np.float32)
+    field = cv2.resize(knots, (width, height), interpolation=cv2.INTER_LINEAR)
+    across = field[..., 0] + np.arange(width, dtype=np.float32)
+    down = field[..., 1] + np.arange(height, dtype=np.float32)[:, None]
+    return cv2.remap(light, across, down, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def rain(

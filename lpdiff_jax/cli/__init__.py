@@ -21,8 +21,10 @@ SCRIPTS = {"train": "train", "eval": "eval"}
 # Subcommand -> module of this package; the order is that of `lpdiff --help`.
 COMMANDS = {
     "restore": "restore",
+    "serve": "serve",
     "benchmark": "benchmark",
     "synthesize": "synthesize",
+    "locate": "locate",
     "prepare": "prepare",
     "label": "label",
     "fetch-weights": "fetch_weights",

@@ -3,13 +3,13 @@
 import argparse
 from pathlib import Path
 
-HELP = "fetch the weights of the reader, LPIPS and FID, each checked by its hash"
+HELP = "fetch the weights of the reader, LPIPS, FID (all), or of the detector of plates"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.add_argument(
-        "which", nargs="?", default="all", choices=("reader", "lpips", "fid", "all")
+        "which", nargs="?", default="all", choices=("reader", "lpips", "fid", "detector", "all")
     )
     parser.add_argument(
         "--weights-dir",
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Fetches what is missing and prints where each file is."""
-    from lpdiff_jax.evaluation.metrics import weights
+    from lpdiff_jax.storage import weights
 
     for file in weights.GROUPS[args.which]:
         path = weights.fetch(file, args.weights_dir)

@@ -3,9 +3,13 @@
 import argparse
 import sys
 import time
+from typing import TYPE_CHECKING
 
 from data_pipeline.errors import DataError
 from lpdiff_jax.cli import arguments
+
+if TYPE_CHECKING:
+    from data_pipeline.synthetic.groups import Render
 
 HELP = "draw plates and photograph them from afar, into a data set in MDLP's layout"
 
@@ -22,7 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--frames", type=int, default=3, help="far frames a group (default 3)")
     parser.add_argument(
-        "--preset", default="real-like", help="real-like (default), varied, mild or severe"
+        "--preset",
+        default="real-like",
+        help="real-like (default), varied, mild, severe or real-like-1",
     )
     parser.add_argument(
         "--style", action="append", default=[],
@@ -33,8 +39,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--letters", default="",
-        help="noto, roboto, strokes (even ones, as on plates in traffic) or varied (at random); "
+        help="strokes (as on plates in traffic), energy (as on those of new energy), noto, roboto "
+        "or varied (at random); "
         "default: varied for the preset varied, else each style's own",
+    )  # fmt: skip
+    parser.add_argument(
+        "--pictures", metavar="PICS", default="",
+        help="a folder of clean pictures of real plates with labels.json, in place of drawn plates",
+    )  # fmt: skip
+    parser.add_argument(
+        "--held-out", type=int, default=0, metavar="N",
+        help="with --pictures: so many plate texts are set aside for judging (default 0)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--part", default="", choices=("train", "held-out", "all"),
+        help="with --pictures: which plates are shown (default: train shows those that are not set "
+        "aside, val the others, if there are any); groups that are held out become val",
     )  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
 
@@ -46,6 +66,8 @@ def run(args: argparse.Namespace) -> None:
     if args.val_groups < 0:
         raise DataError("--val-groups must not be negative")
     counts = {"train": args.groups} | ({"val": args.val_groups} if args.val_groups else {})
+    if args.pictures and args.part == "held-out":
+        counts = {"val": args.groups}
     for split, groups in counts.items():
         synthesize(
             args.directory,
@@ -59,7 +81,23 @@ def run(args: argparse.Namespace) -> None:
             letters=args.letters,
             workers=args.workers,
             progress=Progress(split, groups),
+            render=_picture_render(args, split) if args.pictures else None,
         )
+
+
+def _picture_render(args: argparse.Namespace, split: str) -> "Render":
+    """What makes groups of pictures; refuses the options that belong to drawn plates."""
+    from data_pipeline.synthetic.photographed import PictureSource
+
+    if args.style or args.letters or args.uniform:
+        raise DataError("--style, --letters and --uniform are for drawn plates, not for --pictures")
+    return PictureSource(
+        args.pictures,
+        num_frames=args.frames,
+        preset=args.preset,
+        part=args.part or ("held-out" if split == "val" and args.held_out else "train"),
+        held_out=args.held_out,
+    ).render
 
 
 class Progress:

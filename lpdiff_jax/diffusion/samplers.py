@@ -114,6 +114,7 @@ def sample(
     steps: Steps,
     *,
     prepare: Callable[[jax.Array], Any] | None = None,
+    every_step: bool = False,
 ) -> jax.Array:
     """Takes every step.
 
@@ -125,9 +126,10 @@ def sample(
       steps: the stepping rule.
       prepare: levels [steps] -> a tree of arrays [steps, ...], computed once, before the loop; its
         slice of the step is then the third argument of `denoise_fn`.
+      every_step: return the estimate of every step, not the last alone.
 
     Returns:
-      x_0 [B, ...].
+      x_0 [B, ...]; or [steps, B, ...] in the order of the steps, where every step is wanted.
     """
     levels = jnp.asarray(steps.levels, jnp.float32)
     numbers = {name: getattr(steps, name) for name in ("x", "x_0", "x_0_before", "noise")}
@@ -139,7 +141,7 @@ def sample(
         "numbers": {key: jnp.asarray(array, jnp.float32) for key, array in numbers.items()},
     }
 
-    def body(carry: tuple[jax.Array, jax.Array], step: dict[str, Any]) -> tuple[Any, None]:
+    def body(carry: tuple[jax.Array, jax.Array], step: dict[str, Any]) -> tuple[Any, Any]:
         x, x_0_before = carry
         level = jnp.broadcast_to(step["level"], x.shape[:1])
         x_0 = denoise_fn(x, level, *step["prepared"])
@@ -147,10 +149,13 @@ def sample(
         x = number["x"] * x + number["x_0"] * x_0 + number["x_0_before"] * x_0_before
         if stochastic:
             x = x + number["noise"] * noise_fn(step["index"])
-        return (x, x_0), None
+        return (x, x_0), x_0 if every_step else None
 
-    (x, _), _ = jax.lax.scan(body, (x, jnp.zeros_like(x)), table, reverse=True)
-    return x
+    (x, _), estimates = jax.lax.scan(body, (x, jnp.zeros_like(x)), table, reverse=True)
+    if not every_step:
+        return x
+    # The scan lists them least noisy first; and what the last step leads to is x itself.
+    return jnp.concatenate([estimates[::-1][:-1], x[None]])
 
 
 def steps_on(schedule: NoiseSchedule, name: str, eta: float = 0.0) -> Steps:

@@ -150,6 +150,16 @@ class Method(Protocol):
 
 
 @runtime_checkable
+class DrawsInSteps(Protocol):
+    """A method that draws in steps, each of which has a picture to show."""
+
+    def draw_steps(
+        self, variables: Variables, estimate: Estimate, keys: jax.Array, how: How
+    ) -> jax.Array:
+        """`draw` after every step: [B, steps, H, W, 3], the last of which is what `draw` gives."""
+
+
+@runtime_checkable
 class Denoises(Protocol):
     """A method with a denoiser that can be called by itself."""
 

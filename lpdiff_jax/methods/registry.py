@@ -6,7 +6,10 @@ from typing import Any
 from lpdiff_jax.errors import UserError, explained_section
 from lpdiff_jax.methods.base import Method
 from lpdiff_jax.methods.lpdiff.model import build_model
+from lpdiff_jax.methods.real_esrgan.model import build_real_esrgan
 from lpdiff_jax.methods.regression import build_regression
+from lpdiff_jax.methods.resdiff.model import build_resdiff
+from lpdiff_jax.methods.resshift.model import build_resshift
 
 # What a configuration or a stored model means that names no method.
 DEFAULT = "lpdiff"
@@ -14,6 +17,9 @@ DEFAULT = "lpdiff"
 METHODS: dict[str, Callable[[Mapping[str, Any]], Method]] = {
     "lpdiff": build_model,
     "regression": build_regression,
+    "real_esrgan": build_real_esrgan,
+    "resdiff": build_resdiff,
+    "resshift": build_resshift,
 }
 
 

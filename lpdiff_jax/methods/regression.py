@@ -14,6 +14,7 @@ import numpy as np
 
 from lpdiff_jax.errors import UserError, check_choice, explained_section
 from lpdiff_jax.images import to_float
+from lpdiff_jax.methods import single_image
 from lpdiff_jax.methods.base import (
     Batch,
     Estimate,
@@ -27,6 +28,7 @@ from lpdiff_jax.methods.base import (
 )
 from lpdiff_jax.methods.frames import FRAMES, as_input
 from lpdiff_jax.methods.metrics import psnr
+from lpdiff_jax.methods.noise import sample_keys
 from lpdiff_jax.models.dropout import per_sample_dropout
 from lpdiff_jax.models.layers import masked_mean
 from lpdiff_jax.models.unet import UNet
@@ -52,6 +54,7 @@ class ResidualUNet(nn.Module):
 # Name -> what makes a network (x, mean, train) -> plate of the fields of the section `network`.
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "unet": lambda dtype, **fields: ResidualUNet(UNet(**fields, dtype=dtype)),
+    **single_image.NETWORKS,
 }
 
 
@@ -117,12 +120,18 @@ class Regression:
     def stages(self, config: Any, known: Sequence[str]) -> tuple[Stage, ...]:
         """The one stage, `regression`."""
         del known
-        return tuple(self._stage(name, config) for name in config.stages)
+        for name in config.stages:
+            if name != "regression":
+                raise UserError(f"config.stages has {name!r}; allowed: regression")
+        return tuple(self.stage(name, config[name]) for name in config.stages)
 
-    def _stage(self, name: str, config: Any) -> Stage:
-        if name != "regression":
-            raise UserError(f"config.stages has {name!r}; allowed: regression")
-        kind = config[name].loss
+    def stage(self, name: str, section: Any) -> Stage:
+        """Training by a pixel loss; `section` is the stage's.
+
+        Raises:
+          UserError: there is no such loss.
+        """
+        kind = section.loss
         if kind not in LOSSES:
             raise UserError(f"config.{name}.loss is {kind!r}; allowed: {', '.join(LOSSES)}")
 
@@ -130,15 +139,21 @@ class Regression:
             variables: Variables, batch: Batch, key: jax.Array, train: bool
         ) -> tuple[jax.Array, Metrics, Params]:
             target = to_float(batch["target"])
-            inputs = self._inputs(to_float(batch["frames"]), batch["frame_mask"])
-            keys = jax.vmap(lambda place: jax.random.fold_in(key, place))(batch["position"])
-            with per_sample_dropout(keys):
-                plate: Any = self.network.apply(variables[NAME], *inputs, train=train)
+            plate = self.restore_batch(variables, batch, key, train)
             error = plate - target
             value = jnp.abs(error) if kind == "l1" else jnp.square(error)
             return value.mean((1, 2, 3)), {"psnr": psnr(plate, target)}, {}
 
         return Stage(name, (NAME,), loss, (NAME,), watch=("loss", "psnr"))
+
+    def restore_batch(
+        self, variables: Variables, batch: Batch, key: jax.Array, train: bool
+    ) -> jax.Array:
+        """The plates [B, H, W, 3] of a training batch, not clipped; dropout by the sample."""
+        inputs = self._inputs(to_float(batch["frames"]), batch["frame_mask"])
+        with per_sample_dropout(sample_keys(key, batch["position"])):
+            plate: Any = self.network.apply(variables[NAME], *inputs, train=train)
+        return plate
 
     def exports(self, variables: Variables, how: How, num_frames: int) -> list[Function]:
         """The whole restoration: (frames, mask) -> plates."""

@@ -1,5 +1,7 @@
 """Layers that the condition network and the denoiser share. Feature maps are NHWC."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 from lpdiff_jax.models.convolution import conv_general_dilated
 
 Dtype = Any
+Initializer = Callable[..., Any]
 NORM_EPSILON = 1e-5
 
 
@@ -71,6 +74,7 @@ class GroupNorm(nn.Module):
 
     groups: int
     dtype: Dtype = jnp.float32
+    epsilon: float = NORM_EPSILON
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -92,7 +96,7 @@ class GroupNorm(nn.Module):
 
         mean = group_mean(x)
         var = jnp.maximum(group_mean(jnp.square(x)) - jnp.square(mean), 0)
-        factor = jax.lax.rsqrt(var + NORM_EPSILON) * scale
+        factor = jax.lax.rsqrt(var + self.epsilon) * scale
         return (x * factor + (bias - mean * factor)).astype(self.dtype)
 
 
@@ -104,13 +108,16 @@ def conv(
     dtype: Dtype = jnp.float32,
     zero: bool = False,
     use_bias: bool = True,
+    init: Initializer | None = None,
     name: str | None = None,
 ) -> nn.Conv:
     """A convolution padded by `kernel // 2` on each side (PyTorch's padding, not SAME).
 
-    With `zero` its kernel starts at zero, so that a residual branch starts as the identity.
+    Its kernel starts as `init` says, else by LeCun's normal. With `zero` it starts at zero, so that
+    a residual branch starts as the identity.
     """
-    init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
+    if init is None:
+        init = nn.initializers.zeros if zero else nn.initializers.lecun_normal()
     return nn.Conv(
         features,
         (kernel, kernel),
@@ -136,18 +143,20 @@ class ResidualBlock(nn.Module):
     dropout: float = 0.0
     zero_init: bool = True
     dtype: Dtype = jnp.float32
+    epsilon: float = NORM_EPSILON
 
     @nn.compact
     def __call__(
         self, x: jax.Array, embedding: jax.Array | None = None, train: bool = False
     ) -> jax.Array:
         """Maps x [B, H, W, C] to [B, H, W, features]."""
-        h = nn.swish(GroupNorm(self.norm_groups, self.dtype, name="norm1")(x))
+        norm = functools.partial(GroupNorm, self.norm_groups, self.dtype, self.epsilon)
+        h = nn.swish(norm(name="norm1")(x))
         h = conv(self.features, dtype=self.dtype, name="conv1")(h)
         if embedding is not None:
             shift = nn.Dense(self.features, dtype=self.dtype, name="embedding")(embedding)
             h = h + shift[:, None, None, :]
-        h = nn.swish(GroupNorm(self.norm_groups, self.dtype, name="norm2")(h))
+        h = nn.swish(norm(name="norm2")(h))
         h = nn.Dropout(self.dropout, deterministic=not train)(h)
         h = conv(self.features, dtype=self.dtype, zero=self.zero_init, name="conv2")(h)
         if x.shape[-1] != self.features:

@@ -76,8 +76,13 @@ def read_checkpoint(
     norm_groups: int = 32,
     betas: Sequence[float] | None = None,
     image_size: tuple[int, int] = (112, 224),
+    companion: str | Path | None = None,
+    chain_steps: int = 15,
 ) -> StoredModel:
     """Reads a `..._gen.pth` of the published program. Nothing in the file is executed.
+
+    A file of one of the systems that LP-Diff is compared with is read too, see
+    `pytorch.baselines.reading`.
 
     The result's `config` has the sections `model` and `sampler` that compute what the published
     program computes; its `extra` holds what they do not use (schedule buffers, counters, unused
@@ -89,12 +94,22 @@ def read_checkpoint(
         gives wrong restorations, and nothing in the file can tell.
       betas: the noise schedule, [T] in (0, 1], for files without their own (or instead of it).
       image_size: (height, width) that the model works at.
+      companion: a second file, where a compared system has two.
+      chain_steps: of ResShift's chain.
 
     Raises:
       UserError: not such a file; or entries are missing, extra or of the wrong shape: it lists
         which.
     """
-    state = _state_dict(read_torch_file(path), str(path))
+    from lpdiff_jax.pytorch.baselines import reading  # whose state dicts are unwrapped here
+
+    content = read_torch_file(path)
+    others = [] if companion is None else [(read_torch_file(companion), str(companion))]
+    if others or reading.recognise(content):
+        _check_choices(norm_groups, image_size, str(path))
+        asked = reading.Asked(image_size, chain_steps, norm_groups)
+        return reading.from_contents([(content, str(path)), *others], asked)
+    state = _state_dict(content, str(path))
     return from_state_dict(
         state, norm_groups=norm_groups, betas=betas, image_size=image_size, source=str(path)
     )
@@ -174,7 +189,22 @@ def write_checkpoint(
 
 
 def _state_dict(content: Any, source: str) -> StateDict:
-    """Returns the state dict in a file's content, or says what it is instead."""
+    """Returns LP-Diff's state dict in a file's content, or says what it is instead."""
+    content = plain_state_dict(content, source)
+    if not any(name.startswith(("denoise_fn.", "MTA.")) for name in content):
+        raise UserError(
+            f"{source}: not a checkpoint of LP-Diff (whose entries begin with denoise_fn. and "
+            f"MTA.); it has {_listing(content)}"
+        )
+    return content
+
+
+def plain_state_dict(content: Any, source: str) -> dict[str, np.ndarray]:
+    """Returns the arrays by name in a file's content, out of what programs wrap them in.
+
+    Raises:
+      UserError: there are none, or names or objects that no program writes.
+    """
     if isinstance(content, dict) and "optimizer" in content:
         raise UserError(
             f"{source}: this is the optimizer's half of a checkpoint; the weights are in the file "
@@ -195,13 +225,7 @@ def _state_dict(content: Any, source: str) -> StateDict:
     odd = [name for name in content if len(name) > _MAX_NAME or not name.isprintable()]
     if odd:
         raise UserError(f"{source}: damaged: names that no program writes: {_listing(odd)}")
-    content = _without_prefixes(content, source)
-    if not any(name.startswith(("denoise_fn.", "MTA.")) for name in content):
-        raise UserError(
-            f"{source}: not a checkpoint of LP-Diff (whose entries begin with denoise_fn. and "
-            f"MTA.); it has {_listing(content)}"
-        )
-    return content
+    return _without_prefixes(content, source)
 
 
 def _unwrapped(content: Any) -> Any:

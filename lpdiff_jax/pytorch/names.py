@@ -50,7 +50,7 @@ _LEAVES = {
     "var": "running_var",
 }
 _ATTENTION_LINEAR = {"query": "q_linear", "key": "k_linear", "value": "v_linear"}
-_BLOCK_PARTS = {
+BLOCK_PARTS = {
     "residual/norm1": "res_block.block1.block.0",
     "residual/conv1": "res_block.block1.block.3",
     "residual/embedding": "res_block.noise_func.noise_func.0",
@@ -121,10 +121,10 @@ def _denoiser_module(module: str, levels: int, blocks: int) -> str:
         stage, last = ("downs", blocks) if match[1] == "shrink" else ("ups", blocks + 1)
         return f"{_position(stage, int(match[2]), last, levels, blocks)}.conv"
     if match := re.fullmatch(r"mid/(\w+/\w+)", module):
-        return f"mid.0.{_BLOCK_PARTS[match[1]]}"
+        return f"mid.0.{BLOCK_PARTS[match[1]]}"
     if match := re.fullmatch(r"(down|up)_(\d+)_(\d+)/(\w+/\w+)", module):
         index = _position(f"{match[1]}s", int(match[2]), int(match[3]), levels, blocks)
-        return f"{index}.{_BLOCK_PARTS[match[4]]}"
+        return f"{index}.{BLOCK_PARTS[match[4]]}"
     raise KeyError(module)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from lpdiff_jax.compilation import jit
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.methods.base import Denoises, Estimate, How, Method, Variables
+from lpdiff_jax.methods.base import Denoises, DrawsInSteps, Estimate, How, Method, Variables
 from lpdiff_jax.parallel.devices import split_over_local_devices
 from lpdiff_jax.plate_text import Reading
 from lpdiff_jax.restoring.loading import load
@@ -162,6 +162,7 @@ class Restorer:
         sampler: Any = None,
         samples: int = 1,
         seed: int | Sequence[int] = 0,
+        callback: Callable[[int, int, jax.Array], None] | None = None,
     ) -> jax.Array:
         """Restores plates.
 
@@ -175,6 +176,8 @@ class Restorer:
           sampler: a name of `diffusion.samplers`, or all of its choices; None takes the model's.
           samples: K, how many restorations are made of each plate.
           seed: the seed of the noise: one for all plates, or one per plate.
+          callback: called for every step with its number (from 1), the number of steps, and the
+            plates after it [B, K, H, W, 3], in order, when all steps have been computed.
 
         Returns:
           [B, K, H, W, 3], clipped to [-1, 1].
@@ -183,7 +186,7 @@ class Restorer:
           UserError: frames of another size, or a sampler or number of steps that does not exist.
         """
         how = {"steps": steps, "sampler": sampler, "samples": samples, "seed": seed}
-        return self.draw(self.estimate(frames, mask), **how)
+        return self.draw(self.estimate(frames, mask), callback=callback, **how)
 
     def draw(
         self,
@@ -193,6 +196,7 @@ class Restorer:
         sampler: Any = None,
         samples: int = 1,
         seed: int | Sequence[int] = 0,
+        callback: Callable[[int, int, jax.Array], None] | None = None,
     ) -> jax.Array:
         """`restore`, from what `estimate` gives."""
         how = self.method.choose(self.defaults, sampler=sampler, steps=steps)
@@ -201,14 +205,23 @@ class Restorer:
         draws = samples if self.draws_vary else 1
         seeds = np.broadcast_to(_as_seeds(seed), (count,))
         # Samples lie beside each other in one batch: [B, K] flattened.
+        compiled = _compiled(self.method)
+        watched = callback is not None and compiled.draw_steps is not None
         plates: jax.Array = self._in_parts(
-            functools.partial(_compiled(self.method).draw, how=how),
+            functools.partial(compiled.draw_steps if watched else compiled.draw, how=how),
             jax.tree.map(lambda x: jnp.repeat(x, draws, axis=0), known),
             jnp.asarray(np.repeat(seeds, draws)),
             jnp.asarray(np.tile(np.arange(draws, dtype=np.uint32), count)),
         )
         plates = plates.reshape(count, draws, *plates.shape[1:])
-        return jnp.repeat(plates, samples // draws, axis=1)
+        plates = jnp.repeat(plates, samples // draws, axis=1)
+        if callback is None:
+            return plates
+        each = plates if watched else plates[:, :, None]
+        number = each.shape[2]
+        for step in range(number):
+            callback(step + 1, number, each[:, :, step])
+        return each[:, :, -1]
 
     def lowered_draw(self, batch: int, how: How) -> Any:
         """JAX's lowered object behind `draw` of one part of `batch` plates, to inspect."""
@@ -255,18 +268,22 @@ class _Compiled:
 
     estimate: Any
     draw: Any
+    draw_steps: Any
     denoise: Any
 
 
 @functools.lru_cache(maxsize=16)
 def _compiled(method: Method) -> _Compiled:
     denoise = jit(method.predict_noise) if isinstance(method, Denoises) else None
-    draw = jit(functools.partial(_draw, method), static_argnames="how")
-    return _Compiled(jit(method.estimate), draw, denoise)
+    draw = jit(functools.partial(_draw, method.draw), static_argnames="how")
+    draw_steps = None
+    if isinstance(method, DrawsInSteps):
+        draw_steps = jit(functools.partial(_draw, method.draw_steps), static_argnames="how")
+    return _Compiled(jit(method.estimate), draw, draw_steps, denoise)
 
 
 def _draw(
-    method: Method,
+    draw: Callable[..., jax.Array],
     variables: Variables,
     estimate: Estimate,
     seeds: jax.Array,
@@ -274,9 +291,9 @@ def _draw(
     *,
     how: How,
 ) -> jax.Array:
-    """Plates [B, H, W, 3]; each one's noise is keyed by its seed [B] and its number [B]."""
+    """What is drawn [B, ...]; each one's noise is keyed by its seed [B] and its number [B]."""
     key_of = lambda seed, number: jax.random.fold_in(jax.random.key(seed), number)  # noqa: E731
-    return method.draw(variables, estimate, jax.vmap(key_of)(seeds, numbers), how)
+    return draw(variables, estimate, jax.vmap(key_of)(seeds, numbers), how)
 
 
 def _as_seeds(seed: int | Sequence[int]) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from data_pipeline.fonts import FONTS, NOTO
+from lpdiff_jax.plate_text import Reading
 
 _GAP = 4
 _HEADER = 24
@@ -55,6 +56,12 @@ def text_image(text: str, note: str, size: tuple[int, int]) -> np.ndarray:
     small = ImageFont.load_default(max(height // 6, 8))
     draw.text((width / 2, 0.78 * height), note, "black", small, anchor="mm")
     return np.asarray(cell)
+
+
+def reading_cell(reading: Reading, sure: bool, size: tuple[int, int]) -> np.ndarray:
+    """A cell of a sheet, uint8 [H, W, 3]: the text, its confidence, and whether to rely on it."""
+    note = f"{reading.confidence:.2f}" + ("" if sure else ", not to rely on")
+    return text_image(reading.text, note, size)
 
 
 def write_image(path: Path, image: np.ndarray) -> None:

@@ -6,14 +6,22 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from data_pipeline.files import local_path
+from data_pipeline.mixing import open_mix
 from data_pipeline.sources import Source, open_source
 from data_pipeline.synthetic.groups import synthesize
 
 
 def open_sources(config: ConfigDict, workdir: Path) -> tuple[Source, Source]:
-    """The training and the validation source of `config.data`."""
+    """The training and the validation source of `config.data`.
+
+    Where `config.sources` names any, these are trained on, and the root serves validation alone.
+    """
+    sections = config.get("sources")
     root = data_root(config, workdir)
-    return open_source(root, "train"), open_source(root, "val")
+    if not sections:
+        return open_source(root, "train"), open_source(root, "val")
+    mix = open_mix(sections.to_dict(), config.num_frames, config.synthetic.seed)
+    return mix, open_source(root, "val")
 
 
 def data_root(config: ConfigDict, workdir: Path) -> Path:
@@ -27,6 +35,8 @@ def data_root(config: ConfigDict, workdir: Path) -> Path:
     root = workdir / "data"
     wanted = config.synthetic
     for split, groups in (("train", wanted.groups), ("val", wanted.val_groups)):
+        if split == "train" and config.get("sources"):
+            continue
         if not (root / split).exists():
             print(f"drawing {groups} synthetic groups for {split} in {root}", flush=True)
             synthesize(

@@ -1,6 +1,7 @@
 """AdamW with warm-up, decay and clipping, from a stage's section of the configuration."""
 
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -16,16 +17,32 @@ _SHARED = "shared"
 
 
 def learning_rate(config: Any) -> Schedule:
-    """step -> learning rate: linear warm-up, then a cosine to zero, or constant."""
-    check_choice("decay", config.decay, ("cosine", "none"))
+    """step -> learning rate: linear warm-up, then what `decay` says.
+
+    'cosine' ends at `final_learning_rate` (0 if not said); 'halving' halves at each step of
+    `halve_at`; 'none' stays.
+    """
+    check_choice("decay", config.decay, ("cosine", "halving", "none"))
     peak, warmup = config.learning_rate, config.warmup_steps
+    if config.decay == "halving":
+        return _halving(peak, warmup, config.halve_at)
     if config.decay == "cosine":
         # optax demands a decay longer than the warm-up, also of a run of a few steps.
         total = max(config.steps, warmup + 1)
-        return optax.warmup_cosine_decay_schedule(peak / max(warmup, 1), peak, warmup, total)
+        final = config.get("final_learning_rate", 0.0)
+        return optax.warmup_cosine_decay_schedule(peak / max(warmup, 1), peak, warmup, total, final)
     if warmup == 0:
         return optax.constant_schedule(peak)
     return optax.linear_schedule(peak / warmup, peak, warmup)
+
+
+def _halving(peak: float, warmup: int, steps: Sequence[int]) -> Schedule:
+    halved = optax.piecewise_constant_schedule(peak, dict.fromkeys(steps, 0.5))
+    if warmup == 0:
+        return halved
+    rising = optax.linear_schedule(peak / warmup, peak, warmup)
+    # Joined schedules count from their beginning; the halvings count from the stage's.
+    return optax.join_schedules([rising, lambda step: halved(step + warmup)], [warmup])
 
 
 def make_optimizer(config: Any, trained: Sequence[str]) -> optax.GradientTransformation:
@@ -64,4 +81,25 @@ def _adamw(config: Any) -> optax.GradientTransformation:
         weight_decay=config.weight_decay,
         mask=lambda params: jax.tree.map(lambda x: x.ndim > 1, params),
     )
-    return optax.chain(clip, adamw)
+    return _with_layer_rates(optax.chain(clip, adamw), dict(config.get("layer_rates", {})))
+
+
+def _with_layer_rates(
+    optimizer: optax.GradientTransformation, rates: Mapping[str, float]
+) -> optax.GradientTransformation:
+    """The optimiser, its steps of the layers that are named multiplied by their rates.
+
+    Its memory is the optimiser's alone, so that a run may go on with other rates.
+    """
+    if not rates:
+        return optimizer
+
+    def rate(path: Any) -> float:
+        names = {getattr(key, "key", None) for key in path}
+        return math.prod(factor for name, factor in rates.items() if name in names)
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        updates, state = optimizer.update(grads, state, params)
+        return jax.tree.map_with_path(lambda path, x: x * rate(path), updates), state
+
+    return optax.GradientTransformation(optimizer.init, update)

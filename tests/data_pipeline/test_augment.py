@@ -137,3 +137,26 @@ def test_the_stream_is_the_same_with_any_number_of_processes(make_tree):
         np.testing.assert_array_equal(np.concatenate([h[key] for h in halves]), whole[key])
     lost = ~whole["frame_mask"]
     assert lost.any() and not whole["frames"][lost].any()
+
+
+def test_a_grey_group_has_no_colour_in_any_image():
+    rng = np.random.default_rng(0)
+    colours = [rng.integers(0, 256, (10, 20, 3), np.uint8) for _ in range(4)]
+    config = replace(AugmentConfig(), grey=1.0, drop=0.0, reorder=0.0)
+    frames, target = run(config, frames=colours[:3], target=colours[3])
+    for image in (*frames, target):
+        assert (image == image[..., :1]).all() and image.std() > 10
+    # Red, green and blue count about as much as in luma, and not the same in every group.
+    red = np.zeros((10, 20, 3), np.uint8)
+    red[..., 0] = 255
+    only = replace(OFF, grey=1.0)
+    levels = [int(run(only, frames=[red], target=red, seed=k)[1][0, 0, 0]) for k in range(60)]
+    assert abs(np.mean(levels) / 255 - 0.299) < 0.06 and len(set(levels)) > 20
+
+
+def test_as_many_groups_are_grey_as_asked_for():
+    picture = np.dstack([ramp(8, 16, level)[..., 0] for level in (80, 120, 160)])
+    config = replace(OFF, grey=0.25)
+    targets = [run(config, frames=[picture], target=picture, seed=k)[1] for k in range(400)]
+    share = np.mean([(t == t[..., :1]).all() for t in targets])
+    assert 0.17 < share < 0.33

@@ -94,7 +94,7 @@ def jpeg():
         (jpeg()[:200] + b"\xff\xd9", "damaged"),
         (jpeg()[:3], "not an image|damaged"),
         (encode(Image.fromarray(picture(80, 120)), "PNG")[:150], "damaged"),
-        (encode(Image.fromarray(picture()), "GIF"), "not an image"),
+        (encode(Image.fromarray(picture()), "PCX"), "not an image"),
         (images.encode_ppm(picture())[:-1], "damaged PPM: 719 bytes for 20 x 12"),
         (b"P6\n0 0\n255\n", "damaged PPM"),
         (b"P6\n# a comment\n20 12\n255\n", "damaged PPM"),
@@ -141,3 +141,38 @@ def test_resize_is_bilinear_without_antialiasing():
     out = np.empty((4, 1, 3), np.uint8)
     images.resize(column, (4, 1), out)
     np.testing.assert_array_equal(out[:, 0, 0], half)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_whose_end_was_put_back_is_told(progressive):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    data = encode(Image.fromarray(noise), "JPEG", progressive=progressive)
+    assert len(list(images.decode_pages(data, "x"))) == 1
+    assert len(list(images.decode_pages(data + b"a trailer of a phone", "x"))) == 1
+    for share in (0.6, 0.9, 0.99):
+        cut = data[: int(len(data) * share)].rstrip(b"\xff") + b"\xff\xd9"
+        with pytest.raises(DataError, match=r"x: .*breaks off|x: a damaged"):
+            list(images.decode_pages(cut, "x"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "most"), [("float32", 1.0), ("float32", 255.0), ("int32", 255), ("int32", 65535)]
+)
+def test_grey_of_32_bits_keeps_its_range(dtype, most):
+    grey = (np.linspace(0, 1, 240).reshape(12, 20) * most).astype(dtype)
+    decoded = images.decode_image(encode(Image.fromarray(grey), "TIFF"), "x")
+    assert error_of(decoded, np.repeat((grey / most * 255)[..., None], 3, -1).astype(np.uint8)) <= 1
+
+
+def test_grey_that_is_no_number_is_refused():
+    grey = np.full((12, 20), np.nan, np.float32)
+    with pytest.raises(DataError, match="no grey"):
+        images.decode_image(encode(Image.fromarray(grey), "TIFF"), "x")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "GIF", "WEBP"])
+def test_every_page_is_decoded(kind):
+    pages = [Image.fromarray(np.full((12, 20, 3), grey, np.uint8)) for grey in (10, 120, 230)]
+    data = encode(pages[0], kind, save_all=True, append_images=pages[1:])
+    means = [page.mean() for page in images.decode_pages(data, "x")]
+    np.testing.assert_allclose(means, [10, 120, 230], atol=3)

@@ -189,7 +189,52 @@ def test_video_blocks_show_at_coarse_steps() -> None:
     assert codec.enlarge(coded.astype(np.uint8), (48, 144)).shape == (48, 144, 3)
 
 
+def test_a_block_that_hardly_changed_repeats_the_frame_before() -> None:
+    image = (textured(45, 101) * 255).astype(np.uint8)
+    noisy = np.clip(image + rng().normal(0.0, 2.0, image.shape), 0, 255).astype(np.uint8)
+    repeated = codec.video(noisy, 26, rng(), image, 50.0).astype(int)
+    predicted = codec.video(noisy, 26, rng(), image, 0.0).astype(int)
+    alone = codec.video(noisy, 26, rng()).astype(int)
+    errors = [np.abs(out - image).mean() for out in (repeated, predicted, alone)]
+    assert errors[0] < 1.5 and errors == sorted(errors)
+    other = np.roll(image, 20, axis=1)
+    new = codec.video(other, 20, rng(), image, 1.0).astype(int)
+    assert np.abs(new - other).mean() < 2.0 < np.abs(other.astype(int) - image).mean()
+
+
+def test_ghosts_and_combs() -> None:
+    image = (textured(20, 60) * 255).astype(np.uint8)
+    before = np.roll(image, 5, axis=1)
+    ghost = codec.mix(image, before, 0.4)
+    np.testing.assert_allclose(ghost, 0.6 * image + 0.4 * before.astype(float), atol=0.51)
+    woven = codec.interlace(image, 1.0)
+    np.testing.assert_array_equal(woven[::2], image[::2])
+    np.testing.assert_array_equal(woven[1::2, 1:], image[1::2, :-1])
+
+
+def test_noise_is_alike_over_the_frames_of_a_camera_that_looks_back(plate: np.ndarray) -> None:
+    still = dataclasses.replace(
+        draw(REAL_LIKE, rng(3)), speed=1e-6, vibration=0.0, jitter=0.0, shimmer=0.0, electrons=3.2,
+        luma_denoise=0.0, lateral=0.0, heading=0.0, flicker=0.0, comb=-1.0, rain=-1.0, glare=-1.0,
+    )  # fmt: skip
+
+    def change(model) -> float:
+        frames, _ = look(plate, (), model, 3, rng())
+        return float(np.abs(frames[2].astype(float) - frames[1]).mean())
+
+    alone = change(dataclasses.replace(still, ghost=0.0, change=0.0))
+    assert change(dataclasses.replace(still, ghost=0.0, change=6.0)) < 0.85 * alone
+    assert change(dataclasses.replace(still, ghost=0.5, change=0.0)) < 0.85 * alone
+
+
 # Weather
+
+
+def test_hot_air_moves_what_is_seen_by_its_shift() -> None:
+    ramp = np.broadcast_to(np.arange(120, dtype=np.float32)[None, :, None], (60, 120, 3))
+    moved = weather.shimmer(np.ascontiguousarray(ramp), 2.0, 1.0, rng()) - ramp
+    assert moved[:, 10:-10].std() == pytest.approx(2.0 * 2 / 3, rel=0.15)  # between knots: less
+    np.testing.assert_allclose(weather.shimmer(textured(), 0.0, 9.0, rng()), textured(), atol=1e-6)
 
 
 def test_haze_follows_koschmieder() -> None:
@@ -282,13 +327,15 @@ def test_draws_stay_in_their_ranges(preset: str) -> None:
         {"vibration": 300.0}, {"exposure_time": 0.02}, {"heading": 20.0}, {"tilt": 30.0},
         {"lean": 8.0}, {"row_time": 4e-4}, {"airlight": 0.1}, {"unevenness": 0.9},
         {"f_number": 22.0}, {"height": 12.0}, {"lateral": 9.0}, {"flicker": 1.0}, {"slack": 6.0},
-        {"read_noise": 90.0}, {"speed": 60.0}, {"focal": 90.0}, {"interval": 1.0},
+        {"read_noise": 90.0}, {"speed": 60.0}, {"focal": 90.0}, {"interval": 1.0}, {"comb": 1.0},
+        {"ghost": 0.6}, {"change": 9.0}, {"shimmer": 1.5}, {"stretch": 2.0}, {"margin": 0.3},
+        {"jitter": 2.0}, {"grey": 1.0},
     ],
     ids=lambda change: next(iter(change)),
 )  # fmt: skip
 def test_every_field_of_the_model_reaches_the_far_frames(change: dict, plate: np.ndarray) -> None:
     model = dataclasses.replace(draw(REAL_LIKE, rng(1)), rain=-1.0, glare=-1.0, occlusion=-1.0)
-    model = dataclasses.replace(model, dirt=-1.0, night=0.0, extinction=0.5)
+    model = dataclasses.replace(model, dirt=-1.0, night=0.0, extinction=0.5, comb=-1.0, grey=-1.0)
 
     def frames(model):
         far = look(plate, ((110, 13),), model, 2, rng())[0]
@@ -302,7 +349,8 @@ def test_varied_is_real_like_with_wider_ranges() -> None:
     for field in dataclasses.fields(REAL_LIKE):
         low, high = getattr(REAL_LIKE, field.name)
         wide = getattr(PRESETS["varied"], field.name)
-        assert wide[0] <= low <= high <= wide[1], field.name
+        # Both ends of grey are choices between two: varied is grey more often.
+        assert wide[0] <= low <= high <= wide[1] or field.name == "grey", field.name
 
 
 def test_presets_are_ordered_in_severity() -> None:
@@ -321,6 +369,27 @@ def test_presets_are_ordered_in_severity() -> None:
 
     mild, real, severe = (agreement(preset) for preset in ("mild", "real-like", "severe"))
     assert mild > real + 0.05 and real > severe + 0.05
+
+
+def test_grey_groups_have_no_colour_and_paint_fades(plate: np.ndarray) -> None:
+    model = dataclasses.replace(draw(REAL_LIKE, rng(4)), grey=1.0)
+    frames, target = look(plate, (), model, 2, rng())
+    assert all(np.ptp(image, axis=-1).mean() < 2.5 for image in [*frames, target])
+    colour = look(plate, (), dataclasses.replace(model, grey=-1.0), 2, rng())[1]
+    assert np.ptp(colour, axis=-1).mean() > 30
+
+
+def test_the_first_camera_draws_as_it_did() -> None:
+    """What came later is off in it, and takes no random numbers."""
+    first = PRESETS["real-like-1"]
+    later = ("stretch", "near_light", "shimmer", "change", "ghost", "comb", "margin", "jitter",
+             "fade", "grey")  # fmt: skip
+    assert all(low == high for low, high in (getattr(first, name) for name in later))
+    generator = rng()
+    draw(first, generator)
+    expected = rng()
+    expected.random(len(dataclasses.fields(first)) - len(later))
+    assert generator.random() == expected.random()
 
 
 def test_the_focus_is_given_in_near_distances(plate: np.ndarray) -> None:

@@ -80,6 +80,16 @@ def test_letters_are_a_choice() -> None:
         render_group(3, letters="gothic")
 
 
+def test_the_camera_model_s_fade_pales_the_characters(monkeypatch) -> None:
+    seen = []
+    blank = np.zeros((1, 1, 4), np.uint8)
+    monkeypatch.setattr(groups, "draw_plate", lambda *a: seen.append(a[-1].fade) or blank)
+    monkeypatch.setattr(groups, "look", lambda *a: ([], None))
+    for preset in ("real-like", "real-like-1"):
+        render_group(1, preset=preset)
+    assert 0.15 <= seen[0] <= 0.4 and seen[1] == 0.0
+
+
 def test_written_tree_is_mdlp_s_and_repeats_to_the_byte(tmp_path: Path) -> None:
     synthesize(tmp_path / "a", groups=5, seed=3)
     synthesize(tmp_path / "a", groups=2, seed=3, split="val")

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.metrics import distribution, inception, lpips, weights
+from lpdiff_jax.evaluation.metrics import distribution, inception
+from lpdiff_jax.evaluation.metrics import lpips as judge
+from lpdiff_jax.models import lpips
+from lpdiff_jax.storage import weights
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden/perceptual.npz")
 
@@ -63,7 +66,7 @@ def test_lpips(network):
 
 
 def test_lpips_of_equal_images_is_zero():
-    distance = lpips.LpipsDistance("alex", lpips_params("alex"))
+    distance = judge.LpipsDistance("alex", lpips_params("alex"))
     a = np.random.default_rng(0).integers(0, 255, (1, 48, 96, 3), np.uint8)
     assert distance(a, a) < 1e-9
     assert distance(a, 255 - a) > 0
@@ -165,7 +168,7 @@ def test_real_lpips_weights():
     weights_or_skip(weights.LPIPS_ALEX)
     grey = np.full((1, 64, 64, 3), 128, np.uint8)
     noise = np.random.default_rng(0).integers(0, 255, (1, 64, 64, 3), np.uint8)
-    distance = lpips.load_lpips("alex")
+    distance = judge.load_lpips("alex")
     assert distance(grey, grey) < 1e-9
     assert distance(grey, grey + 10) < 0.05 < 0.5 < distance(grey, noise)
 
@@ -183,4 +186,4 @@ def test_a_file_with_other_content_is_named(tmp_path, monkeypatch):
     path.write_bytes(b"\x80\x02}.")  # an empty dict
     monkeypatch.setattr(weights, "locate", lambda *_: path)
     with pytest.raises(UserError, match=r"alexnet\.ckpt: not the weights of LPIPS"):
-        lpips.load_lpips("alex")
+        judge.load_lpips("alex")

@@ -1,49 +1,36 @@
-"""A user's own pictures: which groups are found, and what is said of those that cannot be read."""
+"""What is found in folders, what is left aside, and what is said of it."""
 
-import cv2
-import numpy as np
+import os
+
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.restoring.inputs import find_groups, load_frames
+from lpdiff_jax.restoring.inputs import find_sources, local_path
+from tests.restoring.scenes import picture
 
 
-def picture(path, grey=128, size=(20, 43)):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(path), np.full((*size, 3), grey, np.uint8))
-    return path
+def names(*inputs, **options):
+    return [source.name for source in find_sources(inputs, **options).sources]
 
 
-def test_a_folder_of_images_is_one_group_in_natural_order(tmp_path):
+def test_a_folder_of_images_is_one_source_in_natural_order(tmp_path):
     for k in (10, 2, 1):
         picture(tmp_path / "car" / f"img_{k}.jpg")
-    (group,) = find_groups([tmp_path / "car"])
-    assert group.name == "car"
-    assert [path.name for path in group.paths] == ["img_1.jpg", "img_2.jpg", "img_10.jpg"]
+    (source,) = find_sources([tmp_path / "car"]).sources
+    assert source.name == "car"
+    assert [path.name for path in source.files] == ["img_1.jpg", "img_2.jpg", "img_10.jpg"]
 
 
-def test_a_folder_of_folders_is_many_groups_named_by_their_way(tmp_path):
+def test_a_folder_of_folders_is_many_sources_named_by_their_way(tmp_path):
     picture(tmp_path / "monday" / "a" / "1.png")
     picture(tmp_path / "b" / "1.png")
-    assert [group.name for group in find_groups([tmp_path])] == ["b", "monday_a"]
+    assert names(tmp_path) == ["b", "monday_a"]
 
 
-def test_a_single_image_is_a_group(tmp_path):
-    (group,) = find_groups([picture(tmp_path / "plate.webp")])
-    frames, problems = load_frames(group, 5)
-    assert len(frames) == 1 and frames[0].shape == (20, 43, 3) and not problems
-
-
-def test_of_a_video_the_last_frames_are_taken(tmp_path):
-    path = tmp_path / "clip.avi"
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 10, (64, 32))
-    for grey in range(0, 100, 10):
-        writer.write(np.full((32, 64, 3), grey, np.uint8))
-    writer.release()
-    (group,) = find_groups([path])
-    frames, problems = load_frames(group, 3)
-    assert not problems
-    np.testing.assert_allclose([frame.mean() for frame in frames], [70, 80, 90], atol=6)
+def test_digits_of_all_kinds_are_names(tmp_path):
+    for name in ("²", "①", "٣", "7"):
+        picture(tmp_path / "car" / f"{name}.png")
+    assert len(find_sources([tmp_path / "car"]).sources[0].files) == 4
 
 
 @pytest.mark.parametrize(
@@ -54,28 +41,74 @@ def test_what_holds_nothing_to_restore_is_named(tmp_path, name, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no picture")
     with pytest.raises(UserError, match=message) as error:
-        find_groups([tmp_path / name])
+        find_sources([tmp_path / name])
     assert name in str(error.value)
 
 
-def test_two_groups_of_one_name_are_refused(tmp_path):
-    for top in "xy":
-        picture(tmp_path / top / "car" / "1.png")
-    with pytest.raises(UserError, match="two groups are called 'car'"):
-        find_groups([tmp_path / "x", tmp_path / "y"])
+def test_addresses_and_homes():
+    with pytest.raises(UserError, match="copy it"):
+        local_path("gs://bucket/plates")
+    assert "~" not in str(local_path("~/plates"))
 
 
-def test_an_unreadable_frame_is_left_out_and_named(tmp_path):
+def test_everything_that_is_not_used_is_named(tmp_path):
+    picture(tmp_path / "car" / "lr-1.png")
+    picture(tmp_path / "car" / "hr-1.png")
+    picture(tmp_path / "@eaDir" / "thumb.jpg")
+    picture(tmp_path / "val" / "gt" / "x" / "1.png")
+    picture(tmp_path / "val" / "inputs" / "x" / "1.png")
+    for name in ("Thumbs.db", "notes.txt", "more.txt", "phone.heic"):
+        (tmp_path / "car" / name).write_text("")
+    os.symlink(tmp_path / "nowhere", tmp_path / "car" / "2.png")
+    found = find_sources([tmp_path])
+    assert [source.name for source in found.sources] == ["car", "val_inputs_x"]
+    assert [path.name for path in found.sources[0].files] == ["lr-1.png"]
+    problems, notes = "\n".join(found.problems), "\n".join(found.notes)
+    assert "phone.heic" in problems and "2.png: a link that leads nowhere" in problems
+    for part in ("hr-1.png", "@eaDir", "gt", "Thumbs.db", "2 x .txt"):
+        assert part in notes
+
+
+def test_links_to_folders_are_followed_and_circles_are_not(tmp_path):
+    picture(tmp_path / "elsewhere" / "1.png")
+    (tmp_path / "in").mkdir()
+    os.symlink(tmp_path / "elsewhere", tmp_path / "in" / "car")
+    os.symlink(tmp_path / "in", tmp_path / "in" / "again")
+    found = find_sources([tmp_path / "in"])
+    assert [source.name for source in found.sources] == ["car"]
+    assert "again" in found.problems[0]
+
+
+def test_own_results_are_no_inputs(tmp_path):
     picture(tmp_path / "car" / "1.png")
-    (tmp_path / "car" / "2.png").write_bytes(b"not a png")
-    (group,) = find_groups([tmp_path / "car"])
-    frames, problems = load_frames(group, 5)
-    assert len(frames) == 1
-    assert len(problems) == 1 and "2.png" in problems[0]
+    for output in ("out", "older"):
+        picture(tmp_path / output / "restored" / "car.png")
+        picture(tmp_path / output / "sheets" / "car.png")
+    (tmp_path / "older" / "restore.json").write_text("{}")
+    assert names(tmp_path, output=tmp_path / "out") == ["car"]
+    assert "earlier restoration" in find_sources([tmp_path], tmp_path / "out").notes[0]
 
 
-def test_an_unreadable_video_is_named(tmp_path):
-    path = tmp_path / "clip.mp4"
-    path.write_bytes(b"no video")
-    frames, problems = load_frames(find_groups([path])[0], 5)
-    assert not frames and "clip.mp4" in problems[0]
+def test_a_deep_nest_is_found_or_named(tmp_path):
+    picture(tmp_path / "car" / "1.png")
+    here = os.getcwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(1200):
+            os.mkdir("deep")
+            os.chdir("deep")
+    finally:
+        os.chdir(here)
+    found = find_sources([tmp_path])
+    assert [source.name for source in found.sources] == ["car"]
+    assert found.problems and "deep" in found.problems[0]
+
+
+def test_names_that_are_not_utf8_can_be_told(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    with open(folder + b"/1.heic", "wb"):
+        pass
+    with pytest.raises(UserError) as error:
+        find_sources([tmp_path])
+    str(error.value).encode("utf-8")

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.metrics import weights
 from lpdiff_jax.images import to_float
 from lpdiff_jax.pytorch.archive import read_torchscript
+from lpdiff_jax.storage import weights
 
 FEATURES = 2048
 INPUT_SIZE = (299, 299)

@@ -17,8 +17,8 @@ from data_pipeline.errors import DataError
 from data_pipeline.files import read_bytes
 from data_pipeline.tree import printable
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.metrics import weights
 from lpdiff_jax.plate_text import CHARSET, Reading
+from lpdiff_jax.storage import weights
 
 # Bounds of a user's own recogniser; one image takes the default reader 25 ms.
 _SECONDS_A_PLATE = 20.0

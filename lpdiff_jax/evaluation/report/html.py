@@ -1,20 +1,18 @@
 """The report as one page that needs no other file: tables, charts, plates to sort by a click."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-import cv2
 import numpy as np
 
 from lpdiff_jax.evaluation import rows
 from lpdiff_jax.evaluation.report import charts, tables
 from lpdiff_jax.evaluation.report.plate_pictures import Plate, columns
+from lpdiff_jax.pages import jpeg_uri, page, reading_spans
 
 # A plate takes about 30 kB of the page.
 MAX_PLATES = 300
-_JPEG_QUALITY = 80
 # Rows whose readings the plates' table shows, where they are there.
 _READ_ROWS = (
     rows.BEST_FRAME,
@@ -25,29 +23,10 @@ _READ_ROWS = (
 )
 
 _STYLE = """
-body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; color: #111; background: #fff; }
-table { border-collapse: collapse; margin: 1em 0; }
-th, td { border: 1px solid #ccc; padding: 3px 7px; text-align: right; vertical-align: middle; }
-th:first-child, td:first-child { text-align: left; }
-th { background: #f0f0f0; position: sticky; top: 0; }
-th.sortable { cursor: pointer; } th.sortable::after { content: " \\2195"; color: #888; }
 td img { width: 168px; height: 84px; image-rendering: auto; display: block; }
 .charts { display: flex; flex-wrap: wrap; gap: 1em; }
 svg { width: 460px; font-size: 11px; }
-.reading { font: 16px monospace; white-space: nowrap; } .wrong { outline: 2px solid #D55E00; }
-.generated { color: #D55E00; }
-"""
-
-_SCRIPT = """
-for (const head of document.querySelectorAll("th.sortable")) head.onclick = () => {
-  const table = head.closest("table"), body = table.tBodies[0];
-  const column = [...head.parentNode.children].indexOf(head);
-  const key = row => row.cells[column].dataset.key ?? row.cells[column].textContent;
-  const up = head.dataset.up !== "1"; head.dataset.up = up ? "1" : "0";
-  const compare = (a, b) => isNaN(a) || isNaN(b) ? a.localeCompare(b) : a - b;
-  const sorted = [...body.rows].sort((a, b) => (up ? 1 : -1) * compare(key(a), key(b)));
-  body.append(...sorted);
-};
+.wrong { outline: 2px solid #D55E00; }
 """
 
 
@@ -70,11 +49,7 @@ def format_html(report: tables.Report, plates: Sequence[Plate]) -> str:
     if report["problems"]:
         problems = "".join(f"<li>{escape(problem)}</li>" for problem in report["problems"])
         parts.append(f"<h2>Problems</h2><ul>{problems}</ul>")
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f"<style>{_STYLE}{charts.STYLE}</style></head><body><h1>{title}</h1>{''.join(parts)}"
-        f"<script>{_SCRIPT}</script></body></html>\n"
-    )
+    return page(title, "".join(parts), _STYLE + charts.STYLE)
 
 
 def _table(cells: Sequence[Sequence[str]]) -> str:
@@ -169,20 +144,14 @@ def _plate(plate: Plate, images: Sequence[str], read: Sequence[str]) -> str:
 def _image(image: np.ndarray | None) -> str:
     if image is None:
         return ""
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-    data = cv2.imencode(".jpg", np.ascontiguousarray(image[..., ::-1]), options)[1].tobytes()
-    return f'<img alt="" src="data:image/jpeg;base64,{base64.b64encode(data).decode()}">'
+    return f'<img alt="" src="{jpeg_uri(image)}">'
 
 
 def _reading(scores: Mapping[str, Any], text: str) -> str:
     if "reading" not in scores:
         return "<td></td>"
     confidences = scores["character_confidences"]
-    characters = "".join(
-        f'<span style="background: hsl({120 * confidence:.0f} 80% 80%)" '
-        f'title="{confidence:.3f}">{escape(character)}</span>'
-        for character, confidence in zip(scores["reading"], confidences, strict=True)
-    )
+    characters = reading_spans(scores["reading"], confidences)
     wrong = " wrong" if text and scores["reading"] != text else ""
     confidence = scores["confidence"]
     return (

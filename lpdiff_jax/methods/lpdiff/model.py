@@ -253,9 +253,27 @@ class LPDiff:
           keys: of each plate's noise, [B].
           how: the sampler.
         """
+        return self._draw(variables, estimate, keys, how, every_step=False)
+
+    def draw_steps(
+        self, variables: Variables, estimate: Estimate, keys: jax.Array, how: Sampler
+    ) -> jax.Array:
+        """`draw` after every step [B, steps, H, W, 3]: how the plate emerges."""
+        return jnp.moveaxis(self._draw(variables, estimate, keys, how, every_step=True), 0, 1)
+
+    def _draw(
+        self,
+        variables: Variables,
+        estimate: Estimate,
+        keys: jax.Array,
+        how: Sampler,
+        *,
+        every_step: bool,
+    ) -> jax.Array:
+        """Plates [B, H, W, 3], or with a first axis of steps."""
         guide: Guide = estimate.guide
         if not self.draws_vary(variables):
-            return jnp.clip(guide.psi, -1, 1)
+            return jnp.clip(guide.psi[None] if every_step else guide.psi, -1, 1)
 
         def noise(index: jax.Array | int) -> jax.Array:
             draw = lambda key: jax.random.normal(jax.random.fold_in(key, index), shape)  # noqa: E731
@@ -264,7 +282,7 @@ class LPDiff:
         shape, steps = guide.psi.shape[1:], how.steps_of(self.schedule)
         denoise_fn, prepare = self.x0_denoiser(variables, guide)
         first = noise(steps.count) * steps.first_scale
-        x_0 = sample(denoise_fn, first, noise, steps, prepare=prepare)
+        x_0 = sample(denoise_fn, first, noise, steps, prepare=prepare, every_step=every_step)
         return jnp.clip(self.compose(x_0, guide.psi), -1, 1)
 
     def draws_vary(self, variables: Variables) -> bool:

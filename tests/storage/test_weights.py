@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.metrics import weights
+from lpdiff_jax.storage import weights
 
 CONTENT = b"the weights"
 WEIGHTS = weights.WeightsFile(

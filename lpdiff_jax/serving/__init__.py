@@ -1,0 +1,1 @@
+"""Restoring plates from a web page, or over HTTP."""
