@@ -1,6 +1,7 @@
 """The rules of the house: which room may import which."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,25 @@ def test_one_module_names_pmap():
         names = {node.attr for node in tree if isinstance(node, ast.Attribute)}
         if path.name != "devices.py":
             assert not names & {"pmap", "make_mesh", "shard_map"}, path
+
+
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [
+        ("orbax", "storage/checkpoint.py"),
+        ("wandb", "training/trackers.py"),
+        ("tensorboardX", "training/writer.py"),
+        ("grain", "../data_pipeline/pipeline.py"),
+        ("array_record", "../data_pipeline/shards.py"),
+    ],
+)
+def test_a_library_that_changes_is_behind_one_module(library, module):
+    """So that its next version is the work of one file."""
+    package = ROOT / "lpdiff_jax"
+    paths = [*package.rglob("*.py"), *(ROOT / "data_pipeline").rglob("*.py")]
+    word = re.compile(rf"""(import|from) {library}\b|import_?\w*\("{library}""")
+    found = {path for path in paths if word.search(path.read_text())}
+    assert found == {(package / module).resolve()}
 
 
 def test_restoring_brings_nothing_heavy():
