@@ -179,9 +179,9 @@ def _file_options(args: argparse.Namespace) -> Any:
 
 def load_named_detector(name: str) -> Any:
     """The detector of a file, or the one that was fetched."""
-    from lpdiff_jax.evaluation.metrics import weights
     from lpdiff_jax.restoring.detectors import load_detector
     from lpdiff_jax.restoring.inputs import local_path
+    from lpdiff_jax.storage import weights
 
     if name == "fetched":
         return load_detector(weights.locate(weights.DETECTOR))

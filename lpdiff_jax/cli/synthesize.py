@@ -48,6 +48,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a folder of clean pictures of real plates with labels.json, in place of drawn plates",
     )  # fmt: skip
     parser.add_argument(
+        "--corners", metavar="FILE", default="",
+        help="with --pictures: what `lpdiff locate` found (default: PICS/corners.json)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--recombine", type=float, default=0.0, metavar="SHARE",
+        help="with --pictures: share of plates that get texts of others' letters (default 0); "
+        "never those that are held out",
+    )  # fmt: skip
+    parser.add_argument(
         "--held-out", type=int, default=0, metavar="N",
         help="with --pictures: so many plate texts are set aside for judging (default 0)",
     )  # fmt: skip
@@ -91,11 +100,14 @@ def _picture_render(args: argparse.Namespace, split: str) -> "Render":
 
     if args.style or args.letters or args.uniform:
         raise DataError("--style, --letters and --uniform are for drawn plates, not for --pictures")
+    part = args.part or ("held-out" if split == "val" and args.held_out else "train")
     return PictureSource(
         args.pictures,
+        corners=args.corners,
+        recombine=0.0 if part == "held-out" else args.recombine,
         num_frames=args.frames,
         preset=args.preset,
-        part=args.part or ("held-out" if split == "val" and args.held_out else "train"),
+        part=part,
         held_out=args.held_out,
     ).render
 

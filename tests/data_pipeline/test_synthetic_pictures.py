@@ -339,6 +339,11 @@ def test_the_command_writes_train_and_held_out_plates(folder: Path, tmp_path, ca
         for split in ("train", "val")
     )
     assert train.isdisjoint(val) and len(val) == 4 and train | val <= set(TEXTS)
+    anew = tmp_path / "anew"
+    known = ["--corners", str(folder / "corners.json"), "--recombine", "1"]
+    assert main(["synthesize", str(anew), "--groups", "4", *known, *common]) == 0
+    new = set(json.loads((anew / "labels.json").read_text(encoding="utf-8")).values())
+    assert len(new) == 4 and new.isdisjoint(TEXTS)
     held = tmp_path / "held"
     assert main(["synthesize", str(held), "--groups", "4", "--part", "held-out", *common]) == 0
     assert not (held / "train").exists() and len(list((held / "val" / "gt").iterdir())) == 4
