@@ -67,6 +67,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def source_of(page: str) -> str:
     """Where a page's text lies in the repository."""
+    if page in notebooks():
+        return f"docs/{notebooks()[page].name}"
     return next((source for source, p in PAGES.items() if p == page), f"docs/{page}")
 
 
