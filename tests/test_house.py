@@ -1,6 +1,7 @@
 """The rules of the house: which room may import which."""
 
 import ast
+import configparser
 import re
 import subprocess
 import sys
@@ -122,3 +123,33 @@ def test_restoring_brings_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", done.stdout
+
+
+# Import name -> the package's name in setup.cfg, where they differ.
+PACKAGES = {
+    "absl": "absl-py",
+    "array_record": "array-record",
+    "cv2": "opencv-python-headless",
+    "ml_collections": "ml-collections",
+    "ml_dtypes": "ml-dtypes",
+    "orbax": "orbax-checkpoint",
+    "PIL": "pillow",
+    "python_multipart": "python-multipart",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
+# Used where they are there, and asked for by nothing.
+OPTIONAL = {"tensorflow"}
+
+
+def test_every_library_that_is_imported_is_declared():
+    """Else it is there in a checkout's environment, by chance, and not beside a wheel."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    names = {re.split(r"[\[<>=;]", line)[0].strip() for text in listed for line in text.split("\n")}
+    own = {"lpdiff_jax", "data_pipeline", "configs", *sys.stdlib_module_names}
+    for package in ("lpdiff_jax", "data_pipeline", "configs"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            used = {name.split(".")[0] for name in imports_of(path)} - own - OPTIONAL
+            missing = {name for name in used if PACKAGES.get(name, name) not in names}
+            assert not missing, f"{path} imports {missing}, which setup.cfg does not name"
