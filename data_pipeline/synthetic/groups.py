@@ -205,19 +205,19 @@ def _claimed(partial: Path, target: Path, plan: str) -> Iterator[set[int]]:
     partial.mkdir(parents=True, exist_ok=True)
     # The kernel gives the lock back when the process ends, however it ends.
     lock = os.open(partial, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise DataError(f"{partial}: another run is drawing this split; wait for it") from error
-        _is_drawn(target, plan)  # it may just have been finished
-        yield _taken_up(partial, plan)
-    except BaseException:
-        if not _finished_chunks(partial):
-            shutil.rmtree(partial, ignore_errors=True)
-        raise
-    finally:
-        os.close(lock)
+        try:
+            _is_drawn(target, plan)  # it may just have been finished
+            yield _taken_up(partial, plan)
+        except BaseException:
+            if not _finished_chunks(partial):
+                shutil.rmtree(partial, ignore_errors=True)
+            raise
 
 
 def _taken_up(partial: Path, plan: str) -> set[int]:

@@ -7,6 +7,7 @@ import sys
 
 from data_pipeline.errors import DataError
 from data_pipeline.files import FULL
+from data_pipeline.tree import printable
 from lpdiff_jax.errors import Preempted, UserError
 
 MISTAKE = 2
@@ -14,6 +15,8 @@ MISTAKE = 2
 # on from there, and a scheduler may tell it from a mistake (2) and a failure (1).
 PREEMPTED = 75
 INTERRUPTED = 130
+# Of a line of a message, which may have what a file says in it.
+_LONGEST = 1500
 _BROKEN_PIPE = 141  # as a shell has it for SIGPIPE
 # What the place of a file says, not the program.
 _OF_THE_PLACE = (
@@ -46,7 +49,17 @@ def ending_of(error: BaseException) -> tuple[str, int] | None:
 def tell(program: str, message: str) -> None:
     """Prints a sentence on standard error, where there is one."""
     if message:
-        print(f"{program}: {message}", file=sys.stderr)
+        print(f"{program}: {shown(message)}", file=sys.stderr)
+
+
+def shown(message: str) -> str:
+    """A message as it is printed, whatever bytes of a file or a name are in it."""
+    return "\n".join(_line(line) for line in message.splitlines())
+
+
+def _line(text: str) -> str:
+    whole = printable(text)
+    return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST // 2]} ... {whole[-200:]}"
 
 
 def prepare_streams() -> None:

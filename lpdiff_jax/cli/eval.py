@@ -53,6 +53,9 @@ def evaluate_and_print(config: ConfigDict, workdir: Path) -> None:
     from lpdiff_jax.evaluation.judges import choose_judges
     from lpdiff_jax.evaluation.other_methods import Folder
     from lpdiff_jax.evaluation.run import evaluate_run
+    from lpdiff_jax.parallel.platform import require_platform
+
+    require_platform()
 
     given = flags.FLAGS.flag_values_dict()
     chosen = {name: given[name] for name in ("limit", "samples", "steps")}

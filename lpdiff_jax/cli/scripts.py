@@ -1,6 +1,7 @@
 """What `lpdiff train` and `lpdiff eval` share: flags, and errors told without a traceback."""
 
 import itertools
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ import configs
 from data_pipeline.files import local_path
 from lpdiff_jax.cli.endings import PREEMPTED, ending_of, prepare_streams, tell
 from lpdiff_jax.compilation import enable_compilation_cache
+from lpdiff_jax.parallel import lost
+from lpdiff_jax.parallel.cluster import in_cluster
 from lpdiff_jax.stopping import by_signals
 
 
@@ -38,14 +41,12 @@ def join_processes() -> None:
     """Joins the processes that the flags or the environment name; before any computation.
 
     Raises:
-      UserError: they do not meet, or there is no device to compute on.
+      UserError: they do not meet.
     """
-    from lpdiff_jax.parallel.platform import require_platform
     from lpdiff_jax.parallel.processes import initialize
 
     values = flags.FLAGS
     initialize(values.coordinator, values["process-id"].value, values["process-count"].value)
-    require_platform()
 
 
 def run(main: Callable[[ConfigDict, Path], None], argv: Sequence[str]) -> None:
@@ -67,6 +68,8 @@ def run(main: Callable[[ConfigDict, Path], None], argv: Sequence[str]) -> None:
             _leave(1)
 
     prepare_streams()
+    if in_cluster(os.environ) or any(word.startswith("--process-") for word in argv):
+        lost.quieten(os.environ)  # before a configuration brings jax with it
     # A configuration's overrides are looked for in sys.argv.
     sys.argv = [sys.argv[0], *map(_with_config_file, argv, ["", *argv])]
     app.run(call, sys.argv, flags_parser=_parse)
@@ -108,10 +111,20 @@ def _explained(main: Callable[[ConfigDict, Path], None]) -> None:
         with by_signals("stopped by SIGTERM; the same command goes on from here"):
             main(flags.FLAGS.config, local_path(flags.FLAGS.workdir))
     except BaseException as error:
+        if lost.tells_of_another(error):  # a checkpoint that could not be written says so, too
+            _leave_the_lost()
         ending = ending_of(error)
         if ending is None:
             raise
         fail(*ending)
+
+
+def _leave_the_lost() -> None:
+    """Ends this process where it has met others, one of which is gone: there is no waiting."""
+    processes = sys.modules.get("lpdiff_jax.parallel.processes")
+    if processes and processes.process_count() > 1:
+        tell(Path(sys.argv[0]).name, lost.SENTENCE)
+        processes.leave_at_once(lost.STATUS)
 
 
 def quieten_libraries() -> None:

@@ -27,9 +27,11 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     scripts.join_processes()
     from lpdiff_jax.evaluation.run import evaluate_run
     from lpdiff_jax.parallel.devices import use_cores
+    from lpdiff_jax.parallel.platform import require_platform
     from lpdiff_jax.training.loop import train
 
     sections = [config[name] for name in config.stages if name in config]
     use_cores(section.batch_size // max(section.accumulate, 1) for section in sections)
+    require_platform()  # which starts the backend: the number of devices is settled now
     train(config, workdir)
     evaluate_run(config, workdir, together=True)

@@ -56,9 +56,14 @@ class Options:
     compare: tuple[Folder, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("samples", "batch_size", "max_frames"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name, most in (("samples", 256), ("batch_size", 65_536), ("max_frames", 1000)):
+            if not 1 <= getattr(self, name) <= most:
+                raise UserError(f"{name} is {getattr(self, name)}; it must be 1 to {most}")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed is {self.seed}; seeds are 0 to {2**32 - 1}")
+        names = [folder.name for folder in self.compare]
+        if len(set(names)) < len(names):
+            raise UserError(f"{', '.join(names)}: each folder to compare with has its own name")
         if not all(1 <= count <= self.max_frames for count in self.sweep):
             raise UserError(f"sweep {self.sweep}: must lie in 1..{self.max_frames} (max_frames)")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 
 from data_pipeline.errors import DataError
+from data_pipeline.files import local_path
 from data_pipeline.images import IMAGE_SUFFIXES, read_image, resize
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.rows import Images
+from lpdiff_jax.evaluation.rows import Images, is_built_in
 
 
 @dataclass(frozen=True)
@@ -21,13 +22,18 @@ class Folder:
 
     @classmethod
     def parse(cls, argument: str) -> "Folder":
-        """Reads NAME=DIR; raises UserError when it is not that, or there is no such folder."""
+        """Reads NAME=DIR; raises UserError for another form, a row's own name, or no such folder."""
         name, separator, path = argument.partition("=")
         if not (name and separator):
             raise UserError(f"{argument!r}: expected NAME=DIR, for example SRCNN=results/srcnn")
-        if not Path(path).is_dir():
+        if is_built_in(name):
+            raise UserError(
+                f"{argument!r}: {name!r} is a row of every table; give the other method its own name"
+            )
+        folder = local_path(path)
+        if not folder.is_dir():
             raise UserError(f"{path}: no such folder (of results to compare with)")
-        return cls(name, Path(path))
+        return cls(name, folder)
 
     def find(self, group: str) -> Path:
         """The path of a group's image; raises DataError when there is none, or more than one."""

@@ -35,6 +35,14 @@ def is_frame(name: str) -> bool:
     return name.startswith(_FRAME)
 
 
+def is_built_in(name: str) -> bool:
+    """Whether a row of this name is made by every evaluation, or by those of some models."""
+    plain = name.strip().lower()
+    own = (GROUND_TRUTH, BEST_FRAME, MEAN_FRAME, FRAMES_VOTED, FRAMES_MULTIPLIED, RESTORED)
+    own += (READING_HEAD, FUSED, *FIRST_ESTIMATES)
+    return plain in own or plain.startswith((_FRAME, f"{RESTORED}, "))
+
+
 def voted_row(samples: int) -> str:
     """The name of the row of `samples` restored samples, voted."""
     return f"restored, {samples} samples voted"

@@ -10,6 +10,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from lpdiff_jax.errors import UserError
+from lpdiff_jax.parallel import lost
+from lpdiff_jax.parallel.cluster import in_cluster
 
 # Process 0 writes the report at the end; the others wait for it that long when they leave.
 _PATIENCE_SECONDS = 1800
@@ -28,7 +30,7 @@ def initialize(coordinator: str | None, index: int | None, count: int | None) ->
       UserError: arguments that do not fit together, or processes that do not meet.
     """
     given = [x is not None for x in (coordinator, index, count)]
-    if not any(given) and not _in_cluster():
+    if not any(given) and not in_cluster(os.environ):
         return
     if any(given) and not all(given):
         raise UserError("--coordinator, --process-id and --process-count go together: give all")
@@ -45,17 +47,7 @@ def initialize(coordinator: str | None, index: int | None, count: int | None) ->
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(f"the processes of this run could not meet: {error}") from error
-
-
-def _in_cluster() -> bool:
-    """Whether the environment speaks of several processes."""
-    several = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-    return (
-        "JAX_COORDINATOR_ADDRESS" in os.environ
-        or any(int(os.environ.get(name) or 1) > 1 for name in several)
-        or "," in os.environ.get("TPU_WORKER_HOSTNAMES", "")
-        or "MEGASCALE_COORDINATOR_ADDRESS" in os.environ
-    )
+    lost.end_with_a_sentence()
 
 
 def process_index() -> int:

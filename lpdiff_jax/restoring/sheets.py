@@ -1,6 +1,6 @@
 """Contact sheets: pictures of many plates, one a line, a title above each column."""
 
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from data_pipeline.files import write_whole
 from data_pipeline.fonts import FONTS, NOTO
 from lpdiff_jax.plate_text import Reading
 
@@ -65,10 +66,14 @@ def reading_cell(reading: Reading, sure: bool, size: tuple[int, int]) -> np.ndar
 
 
 def write_image(path: Path, image: np.ndarray) -> None:
-    """Writes a uint8 RGB image, whole or not at all; the suffix decides the format."""
-    temporary = path.with_name(f".part-{path.name}")
-    Image.fromarray(image).save(temporary)
-    os.replace(temporary, path)
+    """Writes a uint8 RGB image, whole or not at all; the suffix decides the format.
+
+    Raises:
+      DataError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, Image.registered_extensions()[path.suffix.lower()])
+    write_whole(path, buffer.getvalue())
 
 
 def _text_width(title: str) -> int:

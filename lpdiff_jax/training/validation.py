@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from PIL import Image
 
+from data_pipeline.files import explained
 from data_pipeline.pipeline import eval_batches
 from data_pipeline.sources import Source
 from lpdiff_jax.images import to_float, to_uint8
@@ -65,8 +66,10 @@ class Validator:
         )
         picture = np.concatenate(rows, axis=0)
         self._writer.write_images(step, {f"{self._stage.name}/plates": picture[None]})
-        self._sheets.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(picture).save(self._sheets / f"{self._stage.name}-{step:07}.png")
+        path = self._sheets / f"{self._stage.name}-{step:07}.png"
+        with explained(path):
+            self._sheets.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(path)
 
     def _restore_with(self, state: TrainState) -> Restorer:
         variables = devices.to_local(inference_variables(state, self._method.networks))

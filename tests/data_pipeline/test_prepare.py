@@ -29,7 +29,7 @@ def test_bad_images_and_texts_are_listed_with_their_path(make_tree):
         f"/labels.json: 'c': plate text '{'x' * 40}' is longer than 32 bytes of UTF-8",
         "/labels.json: 'nobody' is labelled, but there is no such group",
         "/val/inputs/a/img_1.jpg: the file is empty",
-        "/val/gt/b/img_2.jpg: not an image of a known kind (JPEG, PNG, BMP, WEBP, TIFF)",
+        "/val/gt/b/img_2.jpg: not an image of a known kind (JPEG, PNG, BMP, WEBP, TIFF, GIF)",
     ]
 
 

@@ -181,6 +181,7 @@ def test_refuses_to_write_over_a_split(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="another run is drawing"):
         synthesize(tmp_path, groups=1, seed=1, split="val")
     os.close(lock)
+    assert (tmp_path / ".val.partial").is_dir()  # the other run's, which may have just begun
     assert digest(tmp_path) == before
 
 

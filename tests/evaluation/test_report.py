@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
+from data_pipeline.errors import DataError
 from data_pipeline.sources import open_source
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation import data_checks, rows
@@ -99,9 +100,13 @@ def test_two_images_for_one_plate_are_a_problem(tmp_path):
     assert "2 images" in problems[0][0]
 
 
-@pytest.mark.parametrize("argument", ["SRCNN", "=x", "SRCNN=/nowhere/at/all"])
+@pytest.mark.parametrize(
+    "argument",
+    ["SRCNN", "=x", "SRCNN=/nowhere/at/all", "SRCNN=gs://bucket", "psi=/tmp", "Frame 2=/tmp"],
+)
 def test_a_wrong_comparison_is_refused(argument):
-    with pytest.raises(UserError, match=r"NAME=DIR|no such folder"):
+    message = r"NAME=DIR|no such folder|this machine alone|is a row of every table"
+    with pytest.raises((UserError, DataError), match=message):
         Folder.parse(argument)
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from data_pipeline.errors import DataError
+from lpdiff_jax.cli.endings import shown
 from lpdiff_jax.errors import UserError
 
 SECONDS = 30
@@ -39,6 +40,7 @@ class Outcome:
     message: str
     broken: str
     seconds: float
+    megabytes: float
 
 
 class _Watch:
@@ -84,7 +86,7 @@ def run(call: Callable[[], object], output: Path) -> Outcome:
         if isinstance(status, int) and status not in (0, 2):
             broken = f"status {status}"
     except (UserError, DataError) as error:
-        message = str(error)
+        message = shown(str(error))
         broken = _fault_of_sentence(message)
     except SystemExit as leaving:
         broken = "" if leaving.code in (0, 2, None) else f"status {leaving.code}"
@@ -98,7 +100,7 @@ def run(call: Callable[[], object], output: Path) -> Outcome:
     peak = _peak_megabytes()
     if peak > MEGABYTES and not broken:
         broken = f"took {peak:.0f} MB"
-    return Outcome(message, broken, time.monotonic() - before)
+    return Outcome(message, broken, time.monotonic() - before, peak)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from tests.fuzz import data, harness, models, readers
+from tests.fuzz import data, harness, models, readers, restoring
 
 # Name -> (inputs, what makes a call of one of them in a folder).
 TARGETS = {
@@ -22,6 +22,7 @@ TARGETS = {
     "work directories": (models.config_cases, models.work_directory),
     "readers in ONNX": (readers.reader_cases, readers.reader),
     **data.TARGETS,
+    **restoring.TARGETS,
 }
 QUICK, MANY = 6, 150
 
@@ -40,15 +41,20 @@ def test_some_inputs(name, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_many_inputs(name, tmp_path, capsys):
-    slowest = fuzz(name, MANY, tmp_path)
+    outcomes = fuzz(name, MANY, tmp_path)
+    seconds, megabytes = max(o.seconds for o in outcomes), max(o.megabytes for o in outcomes)
+    refused = sum(bool(outcome.message) for outcome in outcomes)
     with capsys.disabled():
-        print(f"\n{name}: {MANY} inputs, the slowest {slowest:.1f} s")
+        print(
+            f"\n{name}: {len(outcomes)} inputs, {refused} refused by an exception with a sentence, "
+            f"the slowest {seconds:.1f} s, the largest {megabytes:.0f} MB"
+        )
 
 
-def fuzz(name: str, count: int, folder: Path) -> float:
-    """Tries a number of inputs; returns the seconds that the slowest took."""
+def fuzz(name: str, count: int, folder: Path) -> list[harness.Outcome]:
+    """Tries a number of inputs."""
     inputs, prepare = TARGETS[name]
-    times = [0.0]
+    outcomes: list[harness.Outcome] = []
 
     @hypothesis.seed(20)
     @settings(
@@ -66,8 +72,8 @@ def fuzz(name: str, count: int, folder: Path) -> float:
         output = folder / "out"
         output.mkdir(exist_ok=True)
         outcome = harness.run(prepare(case, inside), output)
-        times.append(outcome.seconds)
+        outcomes.append(outcome)
         assert not outcome.broken, outcome.broken
 
     check()
-    return max(times)
+    return outcomes

@@ -45,7 +45,7 @@ def kill_again_and_again(
             words, env=env, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         if when is not None:
-            _wait_until(lambda process=process: when() or process.poll() is not None, patience)
+            wait_until(lambda process=process: when() or process.poll() is not None, patience)
         time.sleep(rng.uniform(0, longest))
         ended = process.poll() is not None
         chosen = signal.SIGKILL if number % 2 else signal.SIGTERM
@@ -83,7 +83,8 @@ def _is_young(output: str) -> bool:
     return not output.strip()
 
 
-def _wait_until(true: Callable[[], bool], patience: float) -> None:
+def wait_until(true: Callable[[], bool], patience: float) -> None:
+    """Returns when something has become true, or after `patience` seconds."""
     end = time.monotonic() + patience
     while not true() and time.monotonic() < end:
         time.sleep(0.02)

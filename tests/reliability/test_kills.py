@@ -3,13 +3,15 @@
 import hashlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from data_pipeline.shards import verify
-from tests.reliability.kills import finish, kill_again_and_again, orphans
+from tests.reliability.kills import finish, kill_again_and_again, orphans, wait_until
+from tests.training.processes import free_port
 from tests.training.tiny import ROOT, command, environment
 
 KILLS = 10
@@ -136,3 +138,24 @@ def test_restoring(tmp_path):
     killed, whole = digest(tmp_path / "killed"), digest(tmp_path / "whole")
     assert killed.keys() == whole.keys()
     assert all(killed[name] == whole[name] for name in whole if name.endswith(".png"))
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_one_of_two_processes(killed, plates, tmp_path):
+    """The other one ends with a status and a sentence, and both go on with the same commands."""
+    workdir, port = tmp_path / "run", free_port()
+
+    def start(index: int) -> subprocess.Popen:
+        flags = [f"--coordinator=localhost:{port}", f"--process-id={index}", "--process-count=2"]
+        words = command(workdir, plates, *flags, **{"psi.steps": 2000, "checkpoint_every": 20})
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(words, **options(), **pipes)
+
+    pair = [start(0), start(1)]
+    wait_until(lambda: any((workdir / "checkpoints").glob("psi/[0-9]*")), 300)
+    pair[killed].kill()
+    output, errors = pair[1 - killed].communicate(timeout=300)
+    pair[killed].communicate()
+    assert pair[1 - killed].returncode == 75, output + errors
+    assert "another process of this run died" in errors
+    assert "stack trace" not in errors and "Traceback" not in errors
