@@ -115,12 +115,12 @@ def title_of(markdown: str) -> str:
 
 
 def tables_of(markdown: str) -> Iterator[tuple[str, str]]:
-    """The tables of figures of a page, each with the heading before it."""
+    """The tables of figures of a page, each with the heading, or bold line, before it."""
     heading, rows, fenced = "", [], False
     for line in [*markdown.splitlines(), ""]:
         fenced ^= line.startswith("```")
-        if line.startswith("#") and not fenced:
-            heading = line.lstrip("# ")
+        if line.startswith(("#", "**")) and not fenced:
+            heading = line.strip("#* ")
         if line.startswith("|") and not fenced:
             rows.append(line)
         elif rows:
