@@ -119,7 +119,7 @@ def tables_of(markdown: str) -> Iterator[tuple[str, str]]:
     heading, rows, fenced = "", [], False
     for line in [*markdown.splitlines(), ""]:
         fenced ^= line.startswith("```")
-        if line.startswith(("#", "**")) and not fenced:
+        if re.match(r"#|\*\*[^*]+\*\*$", line) and not fenced:
             heading = line.strip("#* ")
         if line.startswith("|") and not fenced:
             rows.append(line)
