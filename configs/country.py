@@ -11,6 +11,7 @@ the plates, trains, and evaluates. What quickstart reaches is in docs/tutorials/
 from ml_collections import ConfigDict
 
 from configs import compact, quickstart
+from data_pipeline.errors import DataError
 from data_pipeline.synthetic.styles import load_style
 from data_pipeline.synthetic.texts import alphabet
 
@@ -24,11 +25,12 @@ def get_config(argument: str = "eu-france") -> ConfigDict:
       argument: the style, or "style,size".
 
     Raises:
-      DataError: there is no such style, or its file is wrong.
-      KeyError: there is no such size.
+      DataError: there is no such style or size, or the style's file is wrong.
     """
     name, _, size = argument.partition(",")
     style = load_style(name)
+    if size and size not in SIZES:
+        raise DataError(f"{size!r}: no such size; choose of {', '.join(SIZES)}")
     config = SIZES[size or "quickstart"].get_config()
     config.data.synthetic.styles = (name,)
     config.model.reader.charset = alphabet(style)

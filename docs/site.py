@@ -67,6 +67,8 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def source_of(page: str) -> str:
     """Where a page's text lies in the repository."""
+    if page in notebooks():
+        return f"docs/{notebooks()[page].name}"
     return next((source for source, p in PAGES.items() if p == page), f"docs/{page}")
 
 
@@ -113,12 +115,12 @@ def title_of(markdown: str) -> str:
 
 
 def tables_of(markdown: str) -> Iterator[tuple[str, str]]:
-    """The tables of figures of a page, each with the heading before it."""
+    """The tables of figures of a page, each with the heading, or bold line, before it."""
     heading, rows, fenced = "", [], False
     for line in [*markdown.splitlines(), ""]:
         fenced ^= line.startswith("```")
-        if line.startswith("#") and not fenced:
-            heading = line.lstrip("# ")
+        if re.match(r"#|\*\*[^*]+\*\*$", line) and not fenced:
+            heading = line.strip("#* ")
         if line.startswith("|") and not fenced:
             rows.append(line)
         elif rows:

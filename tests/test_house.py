@@ -1,6 +1,8 @@
 """The rules of the house: which room may import which."""
 
 import ast
+import configparser
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +97,25 @@ def test_one_module_names_pmap():
             assert not names & {"pmap", "make_mesh", "shard_map"}, path
 
 
+@pytest.mark.parametrize(
+    ("library", "module"),
+    [
+        ("orbax", "storage/checkpoint.py"),
+        ("wandb", "training/trackers.py"),
+        ("tensorboardX", "training/writer.py"),
+        ("grain", "../data_pipeline/pipeline.py"),
+        ("array_record", "../data_pipeline/shards.py"),
+    ],
+)
+def test_a_library_that_changes_is_behind_one_module(library, module):
+    """So that its next version is the work of one file."""
+    package = ROOT / "lpdiff_jax"
+    paths = [*package.rglob("*.py"), *(ROOT / "data_pipeline").rglob("*.py")]
+    word = re.compile(rf"""(import|from) {library}\b|import_?\w*\("{library}""")
+    found = {path for path in paths if word.search(path.read_text())}
+    assert found == {(package / module).resolve()}
+
+
 def test_restoring_brings_nothing_heavy():
     """What `lpdiff restore` imports at once: no TensorFlow, grain, Orbax, training."""
     code = (
@@ -102,3 +123,33 @@ def test_restoring_brings_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", done.stdout
+
+
+# Import name -> the package's name in setup.cfg, where they differ.
+PACKAGES = {
+    "absl": "absl-py",
+    "array_record": "array-record",
+    "cv2": "opencv-python-headless",
+    "ml_collections": "ml-collections",
+    "ml_dtypes": "ml-dtypes",
+    "orbax": "orbax-checkpoint",
+    "PIL": "pillow",
+    "python_multipart": "python-multipart",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
+# Used where they are there, and asked for by nothing.
+OPTIONAL = {"tensorflow"}
+
+
+def test_every_library_that_is_imported_is_declared():
+    """Else it is there in a checkout's environment, by chance, and not beside a wheel."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    listed = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    names = {re.split(r"[\[<>=;]", line)[0].strip() for text in listed for line in text.split("\n")}
+    own = {"lpdiff_jax", "data_pipeline", "configs", *sys.stdlib_module_names}
+    for package in ("lpdiff_jax", "data_pipeline", "configs"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            used = {name.split(".")[0] for name in imports_of(path)} - own - OPTIONAL
+            missing = {name for name in used if PACKAGES.get(name, name) not in names}
+            assert not missing, f"{path} imports {missing}, which setup.cfg does not name"

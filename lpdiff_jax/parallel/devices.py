@@ -185,9 +185,12 @@ class Parallel:
         """The state as global arrays, which is what Orbax saves."""
         if self.mode == "jit" or jax.process_count() == 1:
             return state
-        import orbax.checkpoint as ocp  # seconds to import, and restoring has no use for it
+        return jax.tree.map(self._to_global, state)
 
-        return jax.tree.map(ocp.utils.fully_replicated_host_local_array_to_global_array, state)
+    def _to_global(self, x: jax.Array) -> jax.Array:
+        """A replicated array of this process's devices as one of all processes' devices."""
+        copies = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, self._replicated, copies)
 
     def restore_target(self, abstract: State) -> State:
         """Shapes with the placement that a checkpoint is restored to."""

@@ -51,6 +51,8 @@ def test_the_size_is_a_second_part():
 def test_a_style_that_is_not_there_is_named():
     with pytest.raises(DataError, match="atlantis: no such plate style; choose of"):
         country.get_config("atlantis")
+    with pytest.raises(DataError, match="'huge': no such size; choose of quickstart, compact"):
+        country.get_config("eu-france,huge")
 
 
 def test_a_plate_without_a_province_counts_whole():
