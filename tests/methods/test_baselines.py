@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.baselines import hat, options, real_esrgan, resdiff, resshift, srcnn
+from configs.baselines import common, hat, real_esrgan, resdiff, resshift, srcnn
 from lpdiff_jax.errors import Preempted, UserError
 from lpdiff_jax.methods import registry
 from lpdiff_jax.methods.resdiff.model import ResDiff
@@ -245,7 +245,7 @@ def test_options_of_the_configurations():
     assert srcnn.get_config("955").model.network.kernels == (9, 5, 5)
     assert hat.get_config("small").model.network.features == 144
     assert resdiff.get_config("released").model.clip == "residual"
-    assert real_esrgan.get_config("compact").model.image_size == options.COMPACT_SIZE
+    assert real_esrgan.get_config("compact").model.image_size == common.COMPACT_SIZE
     assert resshift.get_config("latent, 4").stages == ("autoencoder", "diffusion")
     with pytest.raises(ValueError, match=r"big: no such option; allowed: small, compact"):
         hat.get_config("big")
