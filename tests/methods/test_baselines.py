@@ -10,6 +10,7 @@ import pytest
 
 from configs.baselines import common, hat, real_esrgan, resdiff, resshift, srcnn
 from lpdiff_jax.errors import Preempted, UserError
+from lpdiff_jax.export.files import export_model
 from lpdiff_jax.methods import registry
 from lpdiff_jax.methods.resdiff.model import ResDiff
 from lpdiff_jax.parallel import devices
@@ -171,6 +172,15 @@ def test_an_exported_restoration_is_the_restoration(name, models):
         inputs["noise"] = jax.vmap(noise)(keys)
     expected = restore(method, variables, frames, keys)
     np.testing.assert_allclose(jax.jit(function.call)(*inputs.values()), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", some_slow("hat"))
+def test_files_of_other_programs_agree(name, models, tmp_path):
+    """`export_model` compares each ONNX file with JAX before it lets the folder appear."""
+    method, variables = models(name)
+    functions = method.exports(variables, method.choose(tiny_sampler(method)), 2)
+    export_model(tmp_path / "exported", functions)
+    assert (tmp_path / "exported" / "restore.onnx").is_file()
 
 
 def test_resdiff_before_its_diffusion_is_its_prediction(models):
