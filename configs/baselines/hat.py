@@ -13,7 +13,7 @@ configs/compact.py's two stages. Cost: not yet trained to the end by us.
 
 from ml_collections import ConfigDict
 
-from configs.baselines import options
+from configs.baselines import common
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -22,9 +22,9 @@ def get_config(text: str = "") -> ConfigDict:
     Args:
       text: 'small', 'compact', both or none, parted by a comma.
     """
-    chosen = options.read(text, ("small", "compact"))
+    chosen = common.read(text, ("small", "compact"))
     small, compact = "small" in chosen, "compact" in chosen
-    config = options.base("regression", ("regression",), compact)
+    config = common.base("regression", ("regression",), compact)
     # Fields of models/baselines/hat.py:HAT.
     network = {
         "name": "hat", "features": 144 if small else 180, "depths": (6,) * 6, "heads": 6,
@@ -34,11 +34,11 @@ def get_config(text: str = "") -> ConfigDict:
     if compact:
         network |= {"features": 48, "depths": (4, 4), "window": 8, "squeeze": 24 if small else 12}
     config.model.network = ConfigDict(network)
-    config.regression = options.published(
+    config.regression = common.published(
         steps=500_000, batch_size=32, learning_rate=2e-4, b2=0.99, ema_decay=0.999, loss="l1",
         # The learning rate is halved at each of these steps.
         decay="halving", halve_at=(250_000, 400_000, 450_000, 475_000),
     )  # fmt: skip
     if compact:
-        options.compact_stage(config.regression, 46_000 if small else 37_000)
+        common.compact_stage(config.regression, 46_000 if small else 37_000)
     return config

@@ -15,7 +15,7 @@ are read, not at how they look. Cost: not yet trained to the end by us.
 
 from ml_collections import ConfigDict
 
-from configs.baselines import options
+from configs.baselines import common
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -24,16 +24,16 @@ def get_config(text: str = "") -> ConfigDict:
     Args:
       text: the size: 'compact', or empty.
     """
-    compact = "compact" in options.read(text, ("compact",))
-    config = options.base("real_esrgan", ("regression", "adversarial"), compact)
+    compact = "compact" in common.read(text, ("compact",))
+    config = common.base("real_esrgan", ("regression", "adversarial"), compact)
     # Fields of models/baselines/rrdb.py:RRDBNet, and of discriminator.py:UNetDiscriminator.
     config.model.network = ConfigDict(
         {"name": "rrdb", "features": 64, "blocks": 6 if compact else 23, "growth": 32, "scale": 1}
     )
     config.model.discriminator = ConfigDict({"features": 32 if compact else 64, "skips": True})
     adam = {"b2": 0.99, "batch_size": 48, "ema_decay": 0.999}
-    config.regression = options.published(steps=1_000_000, learning_rate=2e-4, loss="l1", **adam)
-    config.adversarial = options.published(
+    config.regression = common.published(steps=1_000_000, learning_rate=2e-4, loss="l1", **adam)
+    config.adversarial = common.published(
         steps=400_000, learning_rate=1e-4, **adam,
         # Weights of the features' differences (0: no VGG is needed) and of the discriminator's
         # opinion, beside the pixels' 1.
@@ -45,7 +45,7 @@ def get_config(text: str = "") -> ConfigDict:
         own={"discriminator": {}},
     )  # fmt: skip
     if compact:
-        options.compact_stage(config.regression, 22_000)
-        options.compact_stage(config.adversarial, 12_000)
+        common.compact_stage(config.regression, 22_000)
+        common.compact_stage(config.adversarial, 12_000)
         config.adversarial.update(learning_rate=1e-4, sharpen=False)
     return config

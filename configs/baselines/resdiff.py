@@ -15,7 +15,7 @@ for the same operations as configs/compact.py's two stages. Cost: not yet traine
 
 from ml_collections import ConfigDict
 
-from configs.baselines import options
+from configs.baselines import common
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -24,9 +24,9 @@ def get_config(text: str = "") -> ConfigDict:
     Args:
       text: 'released', 'compact', both or none, parted by a comma.
     """
-    chosen = options.read(text, ("released", "compact"))
+    chosen = common.read(text, ("released", "compact"))
     released, compact = "released" in chosen, "compact" in chosen
-    config = options.base("resdiff", ("cnn", "diffusion"), compact)
+    config = common.base("resdiff", ("cnn", "diffusion"), compact)
     # Fields of models/baselines/resdiff.py:SimpleCNN and GuidedUNet.
     config.model.cnn = ConfigDict({"features": (64, 32)})
     config.model.denoiser = ConfigDict(
@@ -50,8 +50,8 @@ def get_config(text: str = "") -> ConfigDict:
         {"name": "ddpm", "steps": 1000, "eta": 0.0, "spacing": "uniform", "start": 1.0}
     )
     adam = {"learning_rate": 1e-4, "ema_decay": 0.0}
-    config.cnn = options.published(steps=10_000, batch_size=1, **adam)
-    config.diffusion = options.published(
+    config.cnn = common.published(steps=10_000, batch_size=1, **adam)
+    config.diffusion = common.published(
         steps=100_000, batch_size=4, **adam,
         # Noise levels in a batch: 'stratified' (one a sample), or 'shared' as published.
         levels="shared" if released else "stratified",
@@ -63,6 +63,6 @@ def get_config(text: str = "") -> ConfigDict:
             features=32, multipliers=(1, 2, 4), blocks=1, attention_levels=(2,), dropout=0.0
         )
         config.sampler.update(name="ddim", steps=20)
-        options.compact_stage(config.cnn, 20_000)
-        options.compact_stage(config.diffusion, 43_000)
+        common.compact_stage(config.cnn, 20_000)
+        common.compact_stage(config.diffusion, 43_000)
     return config

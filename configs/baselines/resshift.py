@@ -17,7 +17,7 @@ trained to the end by us.
 
 from ml_collections import ConfigDict
 
-from configs.baselines import options
+from configs.baselines import common
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -26,10 +26,10 @@ def get_config(text: str = "") -> ConfigDict:
     Args:
       text: any of 'latent', '4', 'compact', parted by commas.
     """
-    chosen = options.read(text, ("latent", "4", "compact"))
+    chosen = common.read(text, ("latent", "4", "compact"))
     latent, journal, compact = (name in chosen for name in ("latent", "4", "compact"))
     stages = ("autoencoder", "diffusion") if latent else ("diffusion",)
-    config = options.base("resshift", stages, compact)
+    config = common.base("resshift", stages, compact)
     # Fields of models/baselines/swin_unet.py:SwinUNet.
     config.model.denoiser = ConfigDict(_denoiser(latent, compact))
     # Fields of diffusion/residual_shift.py:ShiftSchedule.
@@ -45,14 +45,14 @@ def get_config(text: str = "") -> ConfigDict:
              "blocks": 1 if compact else 2, "norm_groups": 32, "codes": 8192,
              "latent_channels": 3}
         )  # fmt: skip
-        config.autoencoder = options.published(
+        config.autoencoder = common.published(
             steps=200_000, batch_size=16, learning_rate=1e-4, ema_decay=0.999,
             # Weights of LPIPS and of the codebook's loss, beside the pixels' 1.
             perceptual_weight=1.0, codebook_weight=1.0,
         )  # fmt: skip
     # Steps of the chain when plates are restored.
     config.sampler = ConfigDict({"steps": config.model.schedule.steps})
-    config.diffusion = options.published(
+    config.diffusion = common.published(
         steps=400_000 if journal else 500_000, batch_size=96 if journal else 64,
         learning_rate=5e-5, warmup_steps=5_000, ema_decay=0.999,
         decay="cosine" if journal else "none", final_learning_rate=2e-5 if journal else 0.0,
@@ -89,7 +89,7 @@ def _denoiser(latent: bool, compact: bool) -> dict[str, object]:
 def _make_compact(config: ConfigDict, latent: bool, journal: bool) -> None:
     """As many operations as every compact system; LPIPS costs some of the steps."""
     if latent:
-        options.compact_stage(config.autoencoder, 6_000 if journal else 7_000)
-        options.compact_stage(config.diffusion, 13_500 if journal else 49_000)
+        common.compact_stage(config.autoencoder, 6_000 if journal else 7_000)
+        common.compact_stage(config.diffusion, 13_500 if journal else 49_000)
     else:
-        options.compact_stage(config.diffusion, 24_000 if journal else 42_000)
+        common.compact_stage(config.diffusion, 24_000 if journal else 42_000)

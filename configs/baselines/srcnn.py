@@ -12,7 +12,7 @@ Cost: not yet trained to the end by us.
 
 from ml_collections import ConfigDict
 
-from configs.baselines import options
+from configs.baselines import common
 
 
 def get_config(text: str = "") -> ConfigDict:
@@ -21,15 +21,15 @@ def get_config(text: str = "") -> ConfigDict:
     Args:
       text: '955', 'compact', both or none, parted by a comma.
     """
-    chosen = options.read(text, ("955", "compact"))
+    chosen = common.read(text, ("955", "compact"))
     compact = "compact" in chosen
-    config = options.base("regression", ("regression",), compact)
+    config = common.base("regression", ("regression",), compact)
     # Fields of models/baselines/srcnn.py:SRCNN.
     kernels = (9, 5, 5) if chosen else (9, 1, 5)
     config.model.network = ConfigDict(
         {"name": "srcnn", "features": (64, 32), "kernels": kernels, "out_channels": 3}
     )
-    config.regression = options.published(
+    config.regression = common.published(
         steps=200_000, batch_size=16, learning_rate=1e-4, ema_decay=0.0,
         # 'l1' or 'l2'.
         loss="l2",
@@ -37,5 +37,5 @@ def get_config(text: str = "") -> ConfigDict:
         layer_rates={"conv3": 0.1},
     )  # fmt: skip
     if compact:
-        options.compact_stage(config.regression, 295_000)
+        common.compact_stage(config.regression, 295_000)
     return config

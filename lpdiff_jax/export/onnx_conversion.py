@@ -214,7 +214,7 @@ def _is_static(shape: Sequence[Any]) -> bool:
 _SIMPLE = {
     "add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div", "max": "Max", "min": "Min",
     "pow": "Pow", "neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin",
-    "cos": "Cos", "tanh": "Tanh", "logistic": "Sigmoid", "eq": "Equal", "lt": "Less",
+    "cos": "Cos", "tanh": "Tanh", "erf": "Erf", "logistic": "Sigmoid", "eq": "Equal", "lt": "Less",
     "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual",
     "stop_gradient": "Identity", "copy": "Identity",
 }  # fmt: skip
@@ -379,7 +379,7 @@ def _gather(graph: Graph, equation: Any, x: Value, index: Value) -> Value:
     index_shape = equation.invars[1].aval.shape
     if numbers.operand_batching_dims or (collapsed and collapsed != (axis,)):
         raise UserError("no conversion to ONNX of this indexing")
-    index = graph.node("Reshape", index, ints(*index_shape[:-1]))
+    index = graph.reshape(index, index_shape[:-1])
     if not collapsed:
         rows = np.arange(sizes[axis], dtype=equation.invars[1].aval.dtype)
         index = graph.node("Add", index, rows)

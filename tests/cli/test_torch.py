@@ -78,3 +78,22 @@ def test_mistakes_end_with_status_2_and_one_message(imported, tmp_path, capsys):
         assert err.startswith(f"lpdiff {command[0]}: ") and message in err
         assert "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["hostile_gen.pth", "model"]
+
+
+def test_a_compared_systems_file(tmp_path, capsys):
+    """HAT's file, as its users have it, becomes a model that restores like the file itself."""
+    from lpdiff_jax import Restorer
+
+    hat = SMALL.parent / "baselines" / "hat_x1.pth"
+    status, out, _ = run(capsys, "import-torch", hat, tmp_path / "hat", "--image-size", 8, 16)
+    assert status == 0
+    assert "regression: network (name hat, features 24, depths (2,)" in out
+    frames = np.random.default_rng(0).uniform(-1, 1, (1, 2, 8, 16, 3))
+    from_directory = Restorer.load(tmp_path / "hat").restore(frames)
+    from_file = Restorer.load(hat, image_size=(8, 16)).restore(frames)
+    np.testing.assert_array_equal(from_directory, from_file)
+    alone = Restorer.load(hat, image_size=(8, 16)).restore(frames[:, 1:])
+    np.testing.assert_array_equal(alone, from_file)  # the nearest frame is what it sees
+    given = SMALL.parent / "baselines" / "discriminator.pth"
+    status, _, err = run(capsys, "import-torch", given, tmp_path / "none")
+    assert status == 2 and "which restores nothing" in err

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.baselines import hat, options, real_esrgan, resdiff, resshift, srcnn
+from configs.baselines import common, hat, real_esrgan, resdiff, resshift, srcnn
 from lpdiff_jax.errors import Preempted, UserError
+from lpdiff_jax.export.files import export_model
 from lpdiff_jax.methods import registry
 from lpdiff_jax.methods.resdiff.model import ResDiff
 from lpdiff_jax.parallel import devices
@@ -173,6 +174,15 @@ def test_an_exported_restoration_is_the_restoration(name, models):
     np.testing.assert_allclose(jax.jit(function.call)(*inputs.values()), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", some_slow("hat"))
+def test_files_of_other_programs_agree(name, models, tmp_path):
+    """`export_model` compares each ONNX file with JAX before it lets the folder appear."""
+    method, variables = models(name)
+    functions = method.exports(variables, method.choose(tiny_sampler(method)), 2)
+    export_model(tmp_path / "exported", functions)
+    assert (tmp_path / "exported" / "restore.onnx").is_file()
+
+
 def test_resdiff_before_its_diffusion_is_its_prediction(models):
     method, variables = models("resdiff")
     early = {"cnn": variables["cnn"]}
@@ -245,7 +255,7 @@ def test_options_of_the_configurations():
     assert srcnn.get_config("955").model.network.kernels == (9, 5, 5)
     assert hat.get_config("small").model.network.features == 144
     assert resdiff.get_config("released").model.clip == "residual"
-    assert real_esrgan.get_config("compact").model.image_size == options.COMPACT_SIZE
+    assert real_esrgan.get_config("compact").model.image_size == common.COMPACT_SIZE
     assert resshift.get_config("latent, 4").stages == ("autoencoder", "diffusion")
     with pytest.raises(ValueError, match=r"big: no such option; allowed: small, compact"):
         hat.get_config("big")

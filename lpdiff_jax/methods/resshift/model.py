@@ -135,15 +135,28 @@ class ResShift:
         guide: Guide,
         x_t: jax.Array,
         time: jax.Array,
+        scale: jax.Array,
         train: bool = False,
     ) -> jax.Array:
-        """The plate (or its latents) in x_t at time [B], the trained step's number; not clipped."""
-        scales = jnp.asarray(self.schedule.input_scale(self.space), jnp.float32)
-        scale = scales[time.astype(jnp.int32)][:, None, None, None]
+        """The plate (or its latents) in x_t [B, h, w, C], not clipped.
+
+        Args:
+          variables: of the networks.
+          guide: of the plates.
+          x_t: at `time`.
+          time: [B], the trained steps' numbers.
+          scale: what x_t is divided by: `scale_of` the time, [B, 1, 1, 1] or one number.
+          train: whether dropout acts.
+        """
         output: Any = self.denoiser.apply(
             variables[DENOISER], guide.condition, x_t / scale, time, train=train
         )
         return output
+
+    def scale_of(self, time: jax.Array) -> jax.Array:
+        """What x_t is divided by before the network sees it, at any number of times [N]: [N]."""
+        scales = jnp.asarray(self.schedule.input_scale(self.space), jnp.float32)
+        return scales[time.astype(jnp.int32)]
 
     def draw(
         self, variables: Variables, estimate: Estimate, keys: jax.Array, how: Chain
@@ -170,11 +183,13 @@ class ResShift:
         kept = self.schedule.respaced(how.steps)
         spread = self.schedule.kappa * float(self.schedule.sqrt_shift[kept[-1]])
 
-        def denoise(x_t: jax.Array, time: jax.Array) -> jax.Array:
-            x_0 = self.predict(variables, guide, x_t, time)
+        def denoise(x_t: jax.Array, time: jax.Array, scale: jax.Array) -> jax.Array:
+            x_0 = self.predict(variables, guide, x_t, time, scale)
             return jnp.clip(x_0, -1, 1) if self.space == "pixel" else x_0
 
-        x = sample(denoise, guide.start + spread * first, noise, self.schedule.steps_back(kept))
+        steps = self.schedule.steps_back(kept)
+        start = guide.start + spread * first
+        x = sample(denoise, start, noise, steps, prepare=self.scale_of)
         return jnp.clip(self.decode(variables, x), -1, 1)
 
     def draws_vary(self, variables: Variables) -> bool:

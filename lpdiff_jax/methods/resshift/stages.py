@@ -95,7 +95,8 @@ def diffusion_stage(method: ResShift, name: str, section: Any) -> Stage:
         shift = jnp.asarray(shifts, jnp.float32)[time]
         x_t = shift_towards(x_0, guide.start, noise, shift, method.schedule.kappa)
         with per_sample_dropout(keys):
-            output = method.predict(variables, guide, x_t, time, train)
+            scale = method.scale_of(time)[:, None, None, None]
+            output = method.predict(variables, guide, x_t, time, scale, train)
         squared = jnp.square(output - x_0).mean((1, 2, 3))
         metrics = {"squared_error": squared}
         value = squared

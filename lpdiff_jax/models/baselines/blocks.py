@@ -15,6 +15,11 @@ def leaky_relu(x: jax.Array) -> jax.Array:
     return nn.leaky_relu(x, 0.2)
 
 
+def gelu(x: jax.Array) -> jax.Array:
+    """The exact GELU, which PyTorch means; by the error function itself, which ONNX has."""
+    return 0.5 * x * (1 + jax.lax.erf(x * np.float32(0.5**0.5)))
+
+
 def pixel_shuffle(x: jax.Array, factor: int) -> jax.Array:
     """[B, H, W, C f f] -> [B, H f, W f, C], channels in PyTorch's order (channel, row, column)."""
     batch, height, width, channels = x.shape

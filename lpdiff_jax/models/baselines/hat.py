@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lpdiff_jax.models.baselines.blocks import TORCH_INIT, TRANSFORMER_INIT, pixel_shuffle
+from lpdiff_jax.models.baselines.blocks import TORCH_INIT, TRANSFORMER_INIT, gelu, pixel_shuffle
 from lpdiff_jax.models.baselines.windows import (
     WindowAttention,
     attend,
@@ -165,7 +165,7 @@ class ChannelAttention(nn.Module):
                 f"{channels} channels; they are at most that"
             )
         z = _conv(channels // self.compress, dtype=self.dtype, name="narrow")(x)
-        z = _conv(channels, dtype=self.dtype, name="widen")(nn.gelu(z, approximate=False))
+        z = _conv(channels, dtype=self.dtype, name="widen")(gelu(z))
         mean = z.astype(jnp.float32).mean((1, 2), keepdims=True)
         gate = nn.Dense(channels // self.squeeze, dtype=self.dtype, name="squeeze")(mean)
         gate = nn.Dense(channels, dtype=self.dtype, name="excite")(nn.relu(gate))
@@ -220,7 +220,7 @@ class Perceptron(nn.Module):
         """Maps x [..., C] to the same shape."""
         dense = functools.partial(nn.Dense, kernel_init=TRANSFORMER_INIT, dtype=self.dtype)
         h = dense(int(self.ratio * x.shape[-1]), name="fc1")(x)
-        return dense(x.shape[-1], name="fc2")(nn.gelu(h, approximate=False))
+        return dense(x.shape[-1], name="fc2")(gelu(h))
 
 
 def _drop_path(x: jax.Array, rate: float, train: bool) -> jax.Array:
@@ -228,8 +228,10 @@ def _drop_path(x: jax.Array, rate: float, train: bool) -> jax.Array:
 
     The mask is dropout of a one for each sample, so that `models.dropout` can key it by sample.
     """
-    ones = jnp.ones((len(x),) + (1,) * (x.ndim - 1), x.dtype)
-    return x * nn.Dropout(rate, deterministic=not train)(ones) if rate else x
+    if not (rate and train):
+        return x
+    ones = jnp.ones((x.shape[0],) + (1,) * (x.ndim - 1), x.dtype)
+    return x * nn.Dropout(rate, deterministic=False)(ones)
 
 
 def _pad(x: jax.Array, window: int) -> jax.Array:

@@ -8,6 +8,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lpdiff_jax.errors import check_choice
 from lpdiff_jax.models.baselines.blocks import (
@@ -170,13 +171,10 @@ class FrequencySplitter(nn.Module):
         _, height, width, _ = p.shape
         widening = self.param("widening", nn.initializers.zeros, ())
         sigma = width / 2 * jnp.exp(widening)
-        rows = jnp.fft.fftfreq(height) * height
-        columns = jnp.fft.rfftfreq(width) * width
-        distance = rows[:, None] ** 2 + columns**2
-        kept = 1 - jnp.exp(-distance / (2 * sigma**2))
-        spectrum = jnp.fft.rfft2(p, axes=(1, 2))
-        high = jnp.fft.irfft2(spectrum * kept[..., None], (height, width), axes=(1, 2))
-        return p - high, high
+        # A Gaussian of both frequencies is a product of one of each: no transform is needed.
+        rows, columns = _low_pass(height, sigma), _low_pass(width, sigma)
+        low = jnp.einsum("hi,wj,bijc->bhwc", rows, columns, p, precision="highest")
+        return low, p - low
 
     def _released(self, p: jax.Array) -> tuple[jax.Array, jax.Array]:
         _, height, width, channels = p.shape
@@ -192,6 +190,15 @@ class FrequencySplitter(nn.Module):
         low = p * nn.Dense(channels, name="low")(weights)
         high = jnp.abs(jnp.fft.ifft(jnp.fft.ifftn(filtered, axes=(1, 2, 3)), axis=0))
         return low, high
+
+
+def _low_pass(size: int, sigma: jax.Array) -> jax.Array:
+    """What `exp(-k^2 / (2 sigma^2))`, k the frequency, makes of `size` places: [size, size]."""
+    frequencies = np.fft.fftfreq(size) * size
+    angles = 2 * np.pi * np.outer(np.arange(size), frequencies) / size
+    passed = jnp.exp(-jnp.asarray(frequencies**2, jnp.float32) / (2 * sigma**2)) / size
+    waves = jnp.asarray(np.concatenate([np.cos(angles), np.sin(angles)], axis=1), jnp.float32)
+    return jnp.matmul(waves * jnp.tile(passed, 2), waves.T, precision="highest")
 
 
 def _parts(spectrum: jax.Array) -> jax.Array:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from lpdiff_jax.models.baselines.blocks import TORCH_INIT
+from lpdiff_jax.models.baselines.blocks import TORCH_INIT, gelu
 from lpdiff_jax.models.baselines.windows import WindowAttention, window_attention
 from lpdiff_jax.models.layers import Dtype, GroupNorm, conv, upsample_nearest
 
@@ -215,4 +215,4 @@ class SwinBlock(nn.Module):
         x = x + window_attention(attention, norm(name="norm1")(x), self.shift, self.mask)
         dense = functools.partial(nn.Dense, dtype=self.dtype, kernel_init=TORCH_INIT)
         h = dense(int(self.mlp_ratio * channels), name="fc1")(norm(name="norm2")(x))
-        return x + dense(channels, name="fc2")(nn.gelu(h, approximate=False))
+        return x + dense(channels, name="fc2")(gelu(h))

@@ -83,12 +83,9 @@ class VQAutoencoder(nn.Module):
     def quantize(self, z: jax.Array) -> Quantized:
         """Replaces latents [B, h, w, D] by their nearest codes."""
         flat = z.reshape(-1, z.shape[-1])
-        squared = (
-            jnp.square(flat).sum(1, keepdims=True)
-            + jnp.square(self.codebook).sum(1)
-            - 2 * jnp.matmul(flat, self.codebook.T, precision="highest")
-        )
-        indices = jnp.argmin(squared, axis=1)
+        # The nearest code is that of the largest product, less half its square.
+        nearness = jnp.matmul(flat, self.codebook.T, precision="highest")
+        indices = jnp.argmax(nearness - jnp.square(self.codebook).sum(1) / 2, axis=1)
         codes = jnp.take(self.codebook, indices, axis=0).reshape(z.shape)
         stop = jax.lax.stop_gradient
         loss = jnp.square(stop(codes) - z) + COMMITMENT * jnp.square(codes - stop(z))

@@ -29,7 +29,8 @@ def partition(x: jax.Array, window: int) -> jax.Array:
             f"height and width must be multiples of the window {window}, not {height} x {width}"
         )
     x = x.reshape(batch, height // window, window, width // window, window, channels)
-    return x.swapaxes(2, 3).reshape(batch, -1, window**2, channels)
+    windows = (height // window) * (width // window)
+    return x.swapaxes(2, 3).reshape(batch, windows, window**2, channels)
 
 
 def merge(x: jax.Array, height: int, width: int, window: int) -> jax.Array:
@@ -47,7 +48,8 @@ def overlapping(x: jax.Array, window: int, margin: int) -> jax.Array:
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height // window, window, width // window, window, channels)
     x = _extend(_extend(x, 1, margin), 3, margin)
-    return x.swapaxes(2, 3).reshape(batch, -1, (window + 2 * margin) ** 2, channels)
+    windows = (height // window) * (width // window)
+    return x.swapaxes(2, 3).reshape(batch, windows, (window + 2 * margin) ** 2, channels)
 
 
 def _extend(x: jax.Array, axis: int, margin: int) -> jax.Array:

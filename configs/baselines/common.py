@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from configs import common
+from configs.common import get_config, get_optimisation
 
 PAPER_SIZE, COMPACT_SIZE = (112, 224), (48, 96)
 
@@ -25,7 +25,7 @@ def read(text: str, allowed: Sequence[str]) -> frozenset[str]:
 
 def base(method: str, stages: tuple[str, ...], compact: bool) -> ConfigDict:
     """The fields that all of these systems have; `model` is for them to fill."""
-    config = common.get_config()
+    config = get_config()
     config.method = method
     config.stages = stages
     config.model = ConfigDict(
@@ -47,7 +47,7 @@ def base(method: str, stages: tuple[str, ...], compact: bool) -> ConfigDict:
 
 def published(**fields: object) -> ConfigDict:
     """A stage optimised by plain Adam: no decay of weights, no clipping, no warm-up."""
-    stage = common.get_optimisation()
+    stage = get_optimisation()
     stage.update(weight_decay=0.0, clip_norm=0.0, warmup_steps=0, decay="none")
     with stage.unlocked():
         stage.update(fields)
