@@ -4,6 +4,7 @@ import functools
 import io
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from pathlib import Path
@@ -254,7 +255,8 @@ style_cases = st.one_of(
 def style(case: Any, folder: Path) -> Any:
     """A style file of plates."""
     kind, edits = case
-    path = folder / "mine.json"
+    # Another name each time: styles are kept by theirs.
+    path = folder / f"{secrets.token_hex(8)}.json"
     data = (STYLE_DIRECTORY / "eu-france.json").read_bytes()
     path.write_bytes(edited(data, edits) if kind == "bytes" else data)
     if kind == "json":

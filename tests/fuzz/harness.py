@@ -120,8 +120,8 @@ def _limited() -> Iterator[None]:
 
     _forget_peak()
     handler = signal.signal(signal.SIGALRM, over)
-    # Again and again, should one be swallowed.
-    signal.setitimer(signal.ITIMER_REAL, SECONDS, 1)
+    # Again, should one be swallowed.
+    signal.setitimer(signal.ITIMER_REAL, SECONDS, SECONDS)
     try:
         yield
     finally:
