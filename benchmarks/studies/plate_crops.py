@@ -3,7 +3,7 @@
     python -m benchmarks.studies.plate_crops --crops NAME=FOLDER .. --scenes NAME=FOLDER .. [--fit]
 
 Beside the pictures of the folders it judges synthetic frames and plates, crops enlarged three
-times, photographs shrunk to 160, 240 and 320 pixels' width, and photographs with a plate drawn into
+times, photographs shrunk to 240 and 320 pixels' width, and photographs with a plate drawn into
 them.
 """
 
@@ -14,7 +14,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scipy.optimize import minimize
 
 from data_pipeline.errors import DataError
 from data_pipeline.images import IMAGE_SUFFIXES, read_image
@@ -38,7 +37,7 @@ def main() -> None:
         refused: dict[str, list[bool]] = {}
         for name, image in named:
             refused.setdefault(name, []).append(fault_of_crop(image) is not None)
-            if args.fit and image.shape[1] > 128:
+            if args.fit and image.shape[1] > 200:
                 rows.append((crop, _features(image)))
         for name, values in refused.items():
             print(f"| {name} | {len(values)} | {np.mean(values):.3f} |", flush=True)
@@ -66,7 +65,7 @@ def scenes(folders: list[str]) -> Named:
     """Pictures that are no crops."""
     for number, (name, image) in enumerate(_pictures(folders)):
         yield name, image
-        for width in (160, 240, 320):
+        for width in (240, 320):
             yield f"{name}, {width} wide", _to_width(image, width)
         large = _to_width(image, 1280).copy()
         plate = _to_width(render_group(number)[1], 80 + number % 140)
@@ -104,6 +103,8 @@ def _features(image: np.ndarray) -> list[float]:
 
 def _fit(rows: list[tuple[bool, list[float]]]) -> None:
     """Logistic regression, both kinds weighing the same; half a percent of crops may be lost."""
+    from scipy.optimize import minimize
+
     is_crop = np.array([crop for crop, _ in rows])
     values = np.array([features for _, features in rows])
     mean, deviation = values.mean(0), values.std(0)

@@ -2,14 +2,13 @@
 
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from lpdiff_jax.errors import UserError
 
@@ -41,19 +40,21 @@ def locked(output: Path) -> Iterator[None]:
     Raises:
       UserError: another run is writing there.
     """
-    lock = FileLock(output / LOCK)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{output}: another run is writing there; wait for its end, or give another --output"
-        ) from None
+        file = os.open(output / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     except OSError as error:
         raise UserError(f"{output}: cannot be locked ({error.strerror or error})") from error
     try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{output}: another run is writing there; wait for its end, or give another "
+                "--output"
+            ) from None
         yield
     finally:
-        lock.release()
+        os.close(file)
 
 
 def write_file(path: Path, data: bytes) -> None:
