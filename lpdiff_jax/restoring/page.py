@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
+from data_pipeline.errors import DataError
+from data_pipeline.images import read_image
 from lpdiff_jax.pages import jpeg_uri, page_foot, page_head, reading_spans
 from lpdiff_jax.restoring.output import ResultFile, write_file
 
@@ -80,13 +83,21 @@ def _texts(hypotheses: Mapping[str, Any] | None) -> str:
     return "<br>".join([*lines, f"together {hypotheses['sum']:.3f}"])
 
 
+def _read(path: Path) -> np.ndarray | None:
+    """A picture; None where somebody has removed it in the meantime."""
+    try:
+        return read_image(path)
+    except DataError:
+        return None
+
+
 def _pictures(folder: Path, sheet: str, shown: bool) -> str:
-    image = cv2.imread(str(folder / sheet)) if shown else None
+    image = _read(folder / sheet) if shown else None
     link = f'<a href="{escape(sheet)}">'
     if image is None:
         return f"{link}{escape(sheet)}</a>"
     if image.shape[1] > _WIDTH:
         size = (_WIDTH, round(image.shape[0] * _WIDTH / image.shape[1]))
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    address = jpeg_uri(image[..., ::-1])
+    address = jpeg_uri(image)
     return f'{link}<img alt="frames, first estimate, generated" src="{address}"></a>'

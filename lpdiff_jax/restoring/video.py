@@ -117,6 +117,12 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
     # What a decoder finds amiss is told in our words; it reads this at the first video.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(
+            f"{path}: its name is not UTF-8, which the decoder wants; rename it"
+        ) from None
     # Named, because another backend would take the % of a name for a pattern of many files.
     video = cv2.VideoCapture(str(path.absolute()), cv2.CAP_FFMPEG)
     try:

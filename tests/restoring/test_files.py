@@ -227,6 +227,30 @@ def test_a_killed_run_keeps_what_is_done(model, plates, tmp_path):
     assert len(results(tmp_path / "out")["plates"]) == 3
 
 
+def test_sigterm_stops_between_two_plates(model, plates, tmp_path, monkeypatch, capsys):
+    from lpdiff_jax.restoring import files
+
+    wrote = files._Run._record
+
+    def record(run, entry):
+        wrote(run, entry)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(files._Run, "_record", record)
+    assert restore(model, plates, tmp_path / "out", "--batch-size", "1") == 75
+    assert "the same command goes on" in capsys.readouterr().err
+    assert [entry["name"] for entry in results(tmp_path / "out")["plates"]] == ["one"]
+
+
+def test_names_of_all_bytes_are_restored(model, plates, tmp_path):
+    folder = os.fsencode(plates) + b"/caf\xe9"
+    os.mkdir(folder)
+    shutil.copy(os.fsencode(plates / "one/img_0.png"), folder + b"/\xff.png")
+    assert restore(model, plates, os.fsdecode(os.fsencode(tmp_path) + b"/out\xff")) == 0
+    (entry, *_) = results(tmp_path / os.fsdecode(b"out\xff"))["plates"]
+    assert entry["name"] == "caf_" and "\\udce9" in entry["source"]
+
+
 def test_no_room_is_told_and_what_is_done_stays(model, plates, tmp_path, monkeypatch, capsys):
     from lpdiff_jax.restoring import files
 
