@@ -67,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
     restorer = Restorer.load(args.model, dtype=args.dtype)
     detector = load_named_detector(args.detect) if args.detect else None
     service = Service(restorer, identify_model(args.model, restorer), detector, settings.max_plates)
+    service.warm_up()
     config = uvicorn.Config(
         create_app(service, settings),
         host=settings.host,

@@ -17,12 +17,13 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.images import decode_pages, read_bytes
+from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float, to_uint8
 from lpdiff_jax.pages import jpeg_uri
 from lpdiff_jax.restoring import drawing
 from lpdiff_jax.restoring.detectors import Detector
 from lpdiff_jax.restoring.files import RESULTS, restore_to_folder
-from lpdiff_jax.restoring.plates import RestoredPlate
+from lpdiff_jax.restoring.plates import Options, RestoredPlate, restore_plates, stack_frames
 from lpdiff_jax.restoring.restorer import Restorer
 from lpdiff_jax.restoring.video import Clip, is_video, read_frames
 from lpdiff_jax.serving.requests import BadRequest, Wishes
@@ -52,6 +53,16 @@ class Service:
     model: Mapping[str, Any]
     detector: Detector | None
     max_plates: int
+
+    def warm_up(self) -> None:
+        """Compiles what the page's own settings need, so that the first request need not wait."""
+        options = Options(samples=3, steps=8, batch_size=1)
+        frame = np.full((*self.restorer.image_size, 3), 128, np.uint8)
+        try:
+            (plate,) = restore_plates(self.restorer, [[frame]], options)
+            self._watch(plate, options, lambda *told: None)
+        except UserError:
+            return  # a model that takes no eight steps compiles at its first request
 
     def restore(self, paths: Sequence[Path], wishes: Wishes, folder: Path) -> dict[str, Any]:
         """Restores a request's files, and tells what came out as the web page wants it.
@@ -152,15 +163,20 @@ class Service:
             marked = drawing.with_mark(drawing.enlarge(image, _SCALE), f"step {step} of {steps}")
             seen.append(jpeg_uri(marked, 90))
 
-        options = wishes.options
+        self._watch(plate, wishes.options, note)
+        return seen
+
+    def _watch(self, plate: RestoredPlate, options: Options, callback: Any) -> None:
+        """Draws a plate once more, step by step; of one shape whatever the number of frames."""
+        frames, mask = stack_frames([*plate.frames], self.restorer.image_size, options.max_frames)
         self.restorer.restore(
-            to_float(plate.frames)[None],
+            to_float(frames)[None],
+            mask[None],
             steps=options.steps,
             sampler=options.sampler,
             seed=options.seed,
-            callback=note,
+            callback=callback,
         )
-        return seen
 
 
 def archive(folder: Path) -> bytes:
