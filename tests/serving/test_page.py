@@ -85,6 +85,8 @@ def test_a_box_is_drawn_with_the_mouse_and_moved_by_keys(browser, start, tmp_pat
     by(browser, "#files").send_keys(str(write(tmp_path / "street.png", street())))
     wait_for(lambda: by(browser, "#canvas").is_displayed())
     canvas = by(browser, "#canvas")
+    # Its middle is that of the part that is seen.
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
     scale = 640 / canvas.rect["width"]
     actions = webdriver.ActionChains(browser)
     actions.move_to_element_with_offset(canvas, -100 / scale, -50 / scale).click_and_hold()
