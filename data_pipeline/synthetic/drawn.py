@@ -87,8 +87,8 @@ def stream(seed: int, name: str, index: int) -> np.random.Generator:
 
 def in_memory(name: str, group: Rendered) -> Example:
     """A group as an example."""
-    corners = group.corners and tuple(
-        tuple((float(x), float(y)) for x, y in quad) for quad in group.corners
-    )
+    corners = None
+    if group.corners is not None:
+        corners = tuple(tuple((float(x), float(y)) for x, y in quad) for quad in group.corners)
     frames = tuple(map(encode_ppm, group.frames))
     return Example(name, frames, encode_ppm(group.target), group.text, corners)

@@ -112,7 +112,7 @@ def render(
     lettering = _choose_lettering(letters or _usual_letters(preset, style), rng)
     if model.fade > 0:
         lettering = dataclasses.replace(lettering, fade=max(lettering.fade, model.fade))
-    plate = draw_plate(text, style, SCALE, lettering)
+    plate = draw_plate(text, style, SCALE, lettering=lettering)
     seen = take(plate, style.bolts, model, num_frames, rng, SCALE)
     return Rendered(seen.frames, seen.target, text, seen.corners)
 
