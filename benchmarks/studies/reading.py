@@ -18,10 +18,10 @@ from data_pipeline.errors import DataError
 from data_pipeline.pipeline import decode_text, eval_batches
 from data_pipeline.sources import open_source
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.evaluation.reading.readers import normalised_edit_distance
+from lpdiff_jax.evaluation.reading.edit_distance import normalised_edit_distance
 from lpdiff_jax.images import to_float
 from lpdiff_jax.models.straightening import resample
-from lpdiff_jax.plate_text import read_slots
+from lpdiff_jax.plate_text import Reading
 from lpdiff_jax.restoring.restorer import Restorer
 
 _BATCH = 32
@@ -72,14 +72,18 @@ def measure(
     restorer: Restorer, data: str, split: str, crops: bool, fewer: bool, limit: int
 ) -> tuple[int, float, float, float]:
     """Plates, NED and ACC without the province, ACC with it."""
-    read, texts = [], []
+    reader = restorer.method.slot_reader
+    if reader is None:
+        raise UserError("this model has no reading head")
+    read: list[Reading] = []
+    texts: list[str] = []
     batches = eval_batches(
         open_source(data, split), image_size=restorer.image_size, max_frames=3, batch_size=_BATCH
     )
     for batch in batches:
         frames, mask = np.asarray(to_float(batch["frames"])), np.asarray(batch["frame_mask"])
         slots = probabilities(restorer, frames, mask, crops, fewer)
-        read += read_slots(slots, restorer.charset)
+        read += reader.read(slots)
         texts += [
             decode_text(codes) if valid else ""
             for codes, valid in zip(batch["text"], batch["valid"], strict=True)
