@@ -5,7 +5,6 @@ import dataclasses
 import fcntl
 import functools
 import hashlib
-import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -183,10 +182,13 @@ def synthesize(
     with explained(partial), _claimed(partial, target, plan) as done:
         labels: dict[str, str] = {}
         corners: dict[str, tuple[Quad, ...]] = {}
-        found = map(_read_chunk, (_chunk_file(partial, chunk) for chunk in done))
+        for chunk in done:
+            texts, places = _read_chunk(_chunk_file(partial, chunk))
+            labels |= texts
+            corners |= places
         left = [chunk for chunk in chunks if chunk.start not in done]
         with contextlib.closing(_map(write, left, workers)) as parts:
-            for texts, places in itertools.chain(found, parts):
+            for texts, places in parts:
                 labels |= texts
                 corners |= places
                 if progress:
