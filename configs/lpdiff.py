@@ -38,6 +38,8 @@ def get_config() -> ConfigDict:
     config.psi.shift = 0
     # Weight of the reading head's cross-entropy.
     config.psi.reading_weight = 0.2
+    # Weight of the straightener's distance from the plate's corners, where these are known.
+    config.psi.place_weight = 1.0
 
     # Stage sketch, if `stages` names it: what draws the reading head's text, on psi's residual.
     config.sketch = get_optimisation()
@@ -91,6 +93,9 @@ def get_model() -> ConfigDict:
                 "channel_kernel": 3,
                 "skips": "fused",
                 "outer_skip": "mean",
+                "straightener": 0,
+                "detail": 0,
+                "detail_blocks": 2,
             },
             # Fields of models/reading_head.py:ReadingHead, explained there (slots 0: no reading
             # head), with the characters that it reads, its confidence's temperature and slope, and
@@ -143,6 +148,7 @@ def get_diffusion_stage() -> ConfigDict:
     config.gradient_weight = 0.5
     config.shift = 0
     config.reading_weight = 0.2
+    config.place_weight = 1.0
     return config
 
 

@@ -113,6 +113,30 @@ class AugmentConfig:
             )
         return seen, target
 
+    def follow(
+        self,
+        corners: np.ndarray,
+        sizes: Sequence[tuple[int, int]],
+        rng: np.random.Generator,
+    ) -> np.ndarray:
+        """Where corners lie in the images that a call with the same generator gives.
+
+        Args:
+          corners: [N + 1, 4, 2] of the frames and the ground truth, (x, y) as parts of the width
+            and the height.
+          sizes: (height, width) of these images as they are stored.
+          rng: in the state in which the call begins.
+
+        Returns:
+          [n + 1, 4, 2] of the n frames that are left, in their order, and of the ground truth.
+        """
+        self._light(rng)
+        pose = self._pose(rng)
+        seen = [*self._sequence(len(sizes) - 1, rng), len(sizes) - 1]
+        if pose is None:
+            return corners[seen]
+        return np.stack([_moved(corners[k], sizes[k], pose) for k in seen])
+
     def _pose(self, rng: np.random.Generator) -> Pose | None:
         """Turn in degrees, scale, and displacement in parts of the image; None for no motion."""
         if not (self.rotation or self.scale or self.shift):
@@ -162,11 +186,8 @@ def _resize(image: np.ndarray, size: tuple[int, int], pose: Pose | None) -> np.n
     """Resizes as `images.resize` does, with the image turned, scaled and moved about its centre."""
     if pose is None:
         return resize(image, size)
-    angle, scale, shift = pose
     (height, width), (rows, columns) = image.shape[:2], size
-    turn = np.eye(3)
-    turn[:2] = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, scale)
-    turn[:2, 2] += shift * (width, height)
+    turn = _turn((height, width), pose)
     x, y = columns / width, rows / height
     # Pixel centres: the middle of the first pixel, at 0, is half a pixel from the edge.
     enlarge = np.array([[x, 0, (x - 1) / 2], [0, y, (y - 1) / 2]])
@@ -177,6 +198,23 @@ def _resize(image: np.ndarray, size: tuple[int, int], pose: Pose | None) -> np.n
 def _without_colour(image: np.ndarray, shares: np.ndarray) -> np.ndarray:
     """Mixes the channels of u8 [h, w, 3] into one, and shows it in all three."""
     return cv2.transform(image, np.tile(shares, (3, 1)))
+
+
+def _turn(size: tuple[int, int], pose: Pose) -> np.ndarray:
+    """The map [3, 3] of pixels that turns, scales and moves an image of `size` (h, w)."""
+    (angle, scale, shift), (height, width) = pose, size
+    turn = np.eye(3)
+    turn[:2] = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, scale)
+    turn[:2, 2] += shift * (width, height)
+    return turn
+
+
+def _moved(corners: np.ndarray, size: tuple[int, int], pose: Pose) -> np.ndarray:
+    """Corners [4, 2], as parts of an image of `size` (h, w), after its pose has been changed."""
+    turn, scale = _turn(size, pose), np.array(size[::-1])
+    pixels = corners * scale - 0.5
+    moved: np.ndarray = (pixels @ turn[:2, :2].T + turn[:2, 2] + 0.5) / scale
+    return moved
 
 
 def _relight(image: np.ndarray, gain: np.ndarray, offset: np.ndarray) -> np.ndarray:

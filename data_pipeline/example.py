@@ -1,12 +1,15 @@
 """One group of frames as it is stored, and what a place that holds many of them can do."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.labels import TEXT_BYTES
+
+# A plate's corners in an image, clockwise from the upper left: x, y as parts of its width, height.
+Quad = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -18,12 +21,14 @@ class Example:
       frames: encoded images, at least one, in the order of the approach (nearest last).
       target: the encoded ground truth, or None where there is none.
       text: the plate's characters, or None where it is not labelled.
+      corners: of the plate in each image, the ground truth last, or None where they are not known.
     """
 
     name: str
     frames: tuple[bytes, ...]
     target: bytes | None = None
     text: str | None = None
+    corners: tuple[Quad, ...] | None = None
 
     @property
     def images(self) -> tuple[bytes, ...]:
@@ -42,6 +47,19 @@ class Source(Protocol):
 def nearest_frames(count: int, most: int) -> range:
     """Which of `count` frames, in order of the approach, are used where `most` may be: the last."""
     return range(max(0, count - most), count)
+
+
+def as_quads(quads: Any) -> tuple[Quad, ...]:
+    """Corners of each image, from what JSON or a record holds.
+
+    Raises:
+      ValueError: they are not four of two finite numbers each, as they should be.
+      TypeError: likewise.
+    """
+    array = np.asarray(quads, np.float64)
+    if array.ndim != 3 or array.shape[1:] != (4, 2) or not np.isfinite(array).all():
+        raise ValueError("a plate has four corners in each image, of two numbers each")
+    return tuple(tuple((float(x), float(y)) for x, y in quad) for quad in array)
 
 
 def encode_text(text: str) -> np.ndarray:

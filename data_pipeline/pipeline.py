@@ -17,7 +17,14 @@ import numpy as np
 from absl import flags
 
 from data_pipeline.errors import DataError
-from data_pipeline.example import TEXT_BYTES, Source, decode_text, encode_text, nearest_frames
+from data_pipeline.example import (
+    TEXT_BYTES,
+    Quad,
+    Source,
+    decode_text,
+    encode_text,
+    nearest_frames,
+)
 from data_pipeline.images import decode_image, resize
 from data_pipeline.mixing import MixedSource
 
@@ -41,6 +48,13 @@ class Augment(Protocol):
         size: tuple[int, int],
         rng: np.random.Generator,
     ) -> tuple[Sequence[np.ndarray], np.ndarray]: ...
+
+    def follow(
+        self,
+        corners: np.ndarray,
+        sizes: Sequence[tuple[int, int]],
+        rng: np.random.Generator,
+    ) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)
@@ -71,6 +85,7 @@ class Loader:
             "frame_mask": np.empty((count, self.num_frames), bool),
             "target": np.empty((count, *images), np.uint8),
             "text": np.empty((count, TEXT_BYTES), np.uint8),
+            "corners": np.full((count, self.num_frames + 1, 4, 2), np.nan, np.float32),
         }
         for b in range(count):
             row = {name: array[b] for name, array in batch.items()}
@@ -82,11 +97,14 @@ class Loader:
         example = self.source[index]
         if example.target is None:
             raise DataError(f"group {example.name!r} has no ground truth")
+        kept = nearest_frames(len(example.frames), self.num_frames)
         frames: Sequence[np.ndarray] = [
-            decode_image(example.frames[i], f"group {example.name!r}, frame {i + 1}")
-            for i in nearest_frames(len(example.frames), self.num_frames)
+            decode_image(example.frames[i], f"group {example.name!r}, frame {i + 1}") for i in kept
         ]
         target = decode_image(example.target, f"group {example.name!r}, ground truth")
+        if example.corners is not None:
+            corners = self._corners(example.corners[kept.start :], [*frames, target], seed)
+            row["corners"][: len(corners) - 1], row["corners"][-1] = corners[:-1], corners[-1]
         if self.augment is not None:
             rng = np.random.default_rng(seed)
             frames, target = self.augment(frames, target, self.image_size, rng)
@@ -96,6 +114,16 @@ class Loader:
         row["frames"][len(frames) :] = 0
         row["frame_mask"][:] = np.arange(self.num_frames) < len(frames)
         row["text"][:] = encode_text(example.text or "")
+
+    def _corners(
+        self, corners: Sequence[Quad], images: Sequence[np.ndarray], seed: int | None
+    ) -> np.ndarray:
+        """Corners of the frames that are left, and of the ground truth, once it is augmented."""
+        quads = np.asarray(corners)
+        if self.augment is None:
+            return quads
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        return self.augment.follow(quads, sizes, np.random.default_rng(seed))
 
 
 def train_dataset(
@@ -129,8 +157,9 @@ def train_dataset(
 
     Returns:
       Batches of `frames` u8 [B, N, H, W, 3], `frame_mask` bool [B, N], `target` u8 [B, H, W, 3],
-      `text` u8 [B, 32], `index` i64 [B], where B = global_batch_size / process_count. The iterator
-      has `get_state` and `set_state`.
+      `text` u8 [B, 32], `corners` f32 [B, N + 1, 4, 2] of the plate in the frames and, last, in the
+      ground truth (parts of width and height, NaN where they are not known), `index` i64 [B], where
+      B = global_batch_size / process_count. The iterator has `get_state` and `set_state`.
 
     Raises:
       DataError: when the batch cannot be divided, the source is empty, or the seed out of range.

@@ -20,7 +20,7 @@ from array_record.python import array_record_module
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from data_pipeline.errors import DataError
-from data_pipeline.example import Example
+from data_pipeline.example import Example, as_quads
 from data_pipeline.files import explained, read_json, write_json
 from data_pipeline.images import decode_image, encode_ppm
 from data_pipeline.labels import text_or_none
@@ -70,7 +70,9 @@ def unpack(record: bytes) -> Example:
         raise ValueError("the record is none of a group")
     if not is_file_name(name):  # results are written under it
         raise ValueError(f"{printable(name[:100])!r} is no name of a group")
-    return Example(name, tuple(frames), target, text_or_none(fields["text"]))
+    corners = fields.get("corners")  # older shards know of none
+    quads = None if corners is None else as_quads(corners)
+    return Example(name, tuple(frames), target, text_or_none(fields["text"]), quads)
 
 
 class ShardSource:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_pipeline.errors import DataError
-from data_pipeline.example import Example
+from data_pipeline.example import Example, Quad
 from data_pipeline.files import read_bytes
 from data_pipeline.images import IMAGE_SUFFIXES
 
@@ -46,6 +46,7 @@ class Group:
     frames: tuple[Path, ...]
     target: Path | None
     text: str | None = None
+    corners: tuple[Quad, ...] | None = None
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -55,7 +56,8 @@ class Group:
     def read(self) -> Example:
         """Reads the files; raises DataError naming the one that cannot be read."""
         target = None if self.target is None else read_bytes(self.target)
-        return Example(self.name, tuple(map(read_bytes, self.frames)), target, self.text)
+        frames = tuple(map(read_bytes, self.frames))
+        return Example(self.name, frames, target, self.text, self.corners)
 
 
 class TreeSource:

@@ -3,6 +3,8 @@
     <root>/<split>/inputs/<group>/img_<k>.jpg    frames, k sorted as a number, far to near
     <root>/<split>/gt/<group>/<one file>.jpg     the ground truth, exactly one
     <root>/labels.json                           {group name or "split/group": plate text}, optional
+    <root>/corners.json                          {the same: [[[x, y] of 4 corners] of each frame and
+                                                 of the ground truth]}, optional: where the plate is
 
 Layout: LP-Diff (Gong et al., CVPR 2025), its released program's `train` and `val` folders.
 """
@@ -13,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from data_pipeline.errors import DataError
+from data_pipeline.example import Quad, as_quads
 from data_pipeline.files import read_json
 from data_pipeline.labels import NotAPlate, plate_text
 from data_pipeline.tree import Group, Problem, image_files, is_litter, list_names, natural_key
 
 LABELS_FILE = "labels.json"
+CORNERS_FILE = "corners.json"
 LEFT_OUT_FILE = "labels_left_out.json"
 # Where people put labels that nothing reads.
 _OTHER_LABELS = tuple(f"labels.{kind}" for kind in ("csv", "txt", "tsv", "xlsx", "xml", "yaml"))
@@ -50,7 +54,7 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
     if not inputs.is_dir():
         have = ", ".join(find_splits(root)) or "none"
         raise DataError(f"{inputs}: no such folder; splits found under {root}: {have}")
-    labels = read_labels(root)
+    labels, corners = read_labels(root), read_corners(root)
     texts, faults_of_labels = texts_of(labels)
     groups: list[Group] = []
     problems: list[Problem] = []
@@ -63,7 +67,13 @@ def find_groups(root: Path, split: str) -> tuple[list[Group], list[Problem]]:
             faults += more
         problems += faults
         if not faults:
-            groups.append(Group(name, frames, target, texts.get(key, texts.get(name))))
+            text, quads = texts.get(key, texts.get(name)), corners.get(key, corners.get(name))
+            groups.append(Group(name, frames, target, text, quads))
+            if quads is not None and len(quads) != len(groups[-1].files):
+                raise DataError(
+                    f"{root / CORNERS_FILE}: {key!r} has corners of {len(quads)} images, and "
+                    f"{len(groups[-1].files)} files"
+                )
     problems += _unpaired(split, inputs, ground_truth) + _unread_labels(root)
     return groups, problems + _stray_labels(root, split, labels, faults_of_labels)
 
@@ -86,6 +96,24 @@ def read_labels(root: Path) -> dict[str, Any]:
     if not isinstance(labels, dict):
         raise DataError(f"{path}: must be an object of group name -> plate text")
     return labels
+
+
+def read_corners(root: Path) -> dict[str, tuple[Quad, ...]]:
+    """Reads `corners.json`: the plate's corners in the images of a group, parts of their sizes.
+
+    Returns:
+      By group; empty where there is no such file.
+    """
+    path = root / CORNERS_FILE
+    if not os.path.lexists(path):
+        return {}
+    corners = read_json(path)
+    try:
+        return {name: as_quads(quads) for name, quads in corners.items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path}: must be an object of group name -> four [x, y] of each image: {error}"
+        ) from error
 
 
 def texts_of(labels: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

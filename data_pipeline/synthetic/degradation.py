@@ -341,6 +341,22 @@ class View:
 
 
 @dataclass(frozen=True)
+class Photographs:
+    """What one approach gives.
+
+    Attributes:
+      frames: far ones, in the order of the approach, uint8 RGB [h, w, 3].
+      target: the near one.
+      corners: of the plate in each frame and, last, in the near one: [4, 2], (x, y) as parts of
+        width and height, clockwise from the upper left.
+    """
+
+    frames: list[np.ndarray]
+    target: np.ndarray
+    corners: tuple[np.ndarray, ...]
+
+
+@dataclass(frozen=True)
 class Scene:
     """A mounted plate in several resolutions, each half of the one before.
 
@@ -398,6 +414,19 @@ def look(
     rng: np.random.Generator,
     scale: float = 1.0,
 ) -> tuple[list[np.ndarray], np.ndarray]:
+    """Frames and ground truth of `take`, which explains the arguments."""
+    photographs = take(plate, bolts, model, num_frames, rng, scale)
+    return photographs.frames, photographs.target
+
+
+def take(
+    plate: np.ndarray,
+    bolts: tuple,
+    model: CameraModel[float],
+    num_frames: int,
+    rng: np.random.Generator,
+    scale: float = 1.0,
+) -> Photographs:
     """Photographs a plate several times from afar and once from near.
 
     Args:
@@ -407,9 +436,6 @@ def look(
       num_frames: the number of far frames.
       rng: everything that differs between moments, noise included.
       scale: pixels per millimetre of `plate`.
-
-    Returns:
-      Far frames in the order of the approach, and the near one: uint8 RGB [h, w, 3].
     """
     plate = surface.wear(plate, model.wear, rng, scale)
     if model.dirt > 0:
@@ -429,17 +455,14 @@ def shoot(
     model: CameraModel[float],
     num_frames: int,
     rng: np.random.Generator,
-) -> tuple[list[np.ndarray], np.ndarray]:
+) -> Photographs:
     """Photographs a mounted plate several times from afar and once from near.
 
     Args:
       scene: linear light, float32 RGB [H + 2 m, W + 2 m, 3], of the plate and m pixels around it;
         see `surface`.
       scale: pixels per millimetre of the plate; m is `surface.margin(scale)`.
-      model, num_frames, rng: as `look` takes them.
-
-    Returns:
-      As `look`.
+      model, num_frames, rng: as `take` takes them.
     """
     m = surface.margin(scale)
     size = ((scene.shape[1] - 2 * m) / scale / 1000.0, (scene.shape[0] - 2 * m) / scale / 1000.0)
@@ -450,7 +473,8 @@ def shoot(
     # The ground truth is the frame that was chosen for being clear.
     clear = dataclasses.replace(model, electrons=model.electrons + model.near_light)
     target = photograph(pictured, near, clear, _gains(model.near_gain, 0.5 * tint), rng)
-    return frames, codec.jpeg(codec.enlarge(target, near.stored), 95, rng)
+    corners = tuple(view.corners / np.array(view.size[::-1]) for view in (*far, near))
+    return Photographs(frames, codec.jpeg(codec.enlarge(target, near.stored), 95, rng), corners)
 
 
 def _record(

@@ -13,7 +13,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.example import Example
 from data_pipeline.images import encode_ppm
 from data_pipeline.synthetic.degradation import PRESETS, CameraModel, Range
-from data_pipeline.synthetic.groups import check_drawing, render_group
+from data_pipeline.synthetic.groups import Rendered, check_drawing, render
 
 # Groups that a source has: more than any training takes, and few enough that the sum over the
 # sources of a mix is still a 32-bit number.
@@ -26,7 +26,7 @@ class DrawnSource:
 
     Attributes:
       seed: together with the index it decides everything.
-      num_frames, preset, styles, uniform, letters: as `groups.render_group` takes them.
+      num_frames, preset, styles, uniform, letters: as `groups.render` takes them.
       camera: field of `CameraModel` -> range, in place of the preset's.
     """
 
@@ -51,7 +51,7 @@ class DrawnSource:
 
     def __getitem__(self, index: int) -> Example:
         """Draws group `index`; its images are PPM, which costs nothing to decode."""
-        frames, target, text = render_group(
+        group = render(
             stream(self.seed, "drawn", index),
             num_frames=self.num_frames,
             preset=self._ranges,
@@ -59,7 +59,7 @@ class DrawnSource:
             uniform=self.uniform,
             letters=self.letters or ("varied" if self.preset == "varied" else ""),
         )
-        return in_memory(f"drawn-{index}", frames, target, text)
+        return in_memory(f"drawn-{index}", group)
 
 
 def choose_camera(preset: str, changes: Mapping[str, Any]) -> CameraModel[Range]:
@@ -85,6 +85,10 @@ def stream(seed: int, name: str, index: int) -> np.random.Generator:
     return np.random.default_rng([seed, zlib.crc32(name.encode()), index])
 
 
-def in_memory(name: str, frames: list[np.ndarray], target: np.ndarray, text: str) -> Example:
-    """An example of uint8 RGB arrays."""
-    return Example(name, tuple(map(encode_ppm, frames)), encode_ppm(target), text)
+def in_memory(name: str, group: Rendered) -> Example:
+    """A group as an example."""
+    corners = None
+    if group.corners is not None:
+        corners = tuple(tuple((float(x), float(y)) for x, y in quad) for quad in group.corners)
+    frames = tuple(map(encode_ppm, group.frames))
+    return Example(name, frames, encode_ppm(group.target), group.text, corners)

@@ -16,15 +16,17 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
 from data_pipeline.errors import DataError
+from data_pipeline.example import Quad, as_quads
 from data_pipeline.files import explained, read_json, write_json
-from data_pipeline.mdlp import read_labels
+from data_pipeline.mdlp.reader import CORNERS_FILE, LABELS_FILE, read_corners, read_labels
 from data_pipeline.schema import Map, Text, check
-from data_pipeline.synthetic.degradation import PRESETS, CameraModel, Range, draw, look
+from data_pipeline.synthetic.degradation import PRESETS, CameraModel, Range, draw, take
 from data_pipeline.synthetic.lettering import VARIED, Lettering, plain_lettering, varied_lettering
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.styles import PlateStyle, load_style, style_names
@@ -38,8 +40,28 @@ _JPEG = [
 _CHUNK = 32
 # Pixels a millimetre of drawn plates: a fifth more than the near camera has samples.
 SCALE = 0.75
-# A generator and a group's index -> far frames, ground truth, text.
-Render = Callable[[np.random.Generator, int], tuple[list[np.ndarray], np.ndarray, str]]
+
+
+class Rendered(NamedTuple):
+    """A group in memory.
+
+    Attributes:
+      frames: from far to near, uint8 RGB [h, w, 3] each.
+      target: the ground truth, uint8 RGB [H, W, 3].
+      text: the plate's.
+      corners: see `degradation.Photographs`; None where they are not known.
+    """
+
+    frames: list[np.ndarray]
+    target: np.ndarray
+    text: str
+    corners: tuple[np.ndarray, ...] | None
+
+
+# A generator and a group's index -> the group.
+Render = Callable[[np.random.Generator, int], Rendered]
+# Texts and corners of groups, by name.
+Written = tuple[dict[str, str], dict[str, tuple[Quad, ...]]]
 # In a split's folder: what it was, or is being, drawn with; and one file a finished chunk.
 _PLAN = ".drawn.json"
 _CHUNKS = ".chunks"
@@ -47,6 +69,14 @@ _LIMITS = {"groups": 10_000_000, "num_frames": 1000, "workers": 256}
 
 
 def render_group(
+    rng: np.random.Generator | int | Sequence[int], **options: Any
+) -> tuple[list[np.ndarray], np.ndarray, str]:
+    """Frames, ground truth and text of `render`, which explains the options."""
+    frames, target, text, _ = render(rng, **options)
+    return frames, target, text
+
+
+def render(
     rng: np.random.Generator | int | Sequence[int],
     *,
     num_frames: int = 3,
@@ -55,7 +85,7 @@ def render_group(
     uniform: bool = False,
     letters: str = "",
     text: str | None = None,
-) -> tuple[list[np.ndarray], np.ndarray, str]:
+) -> Rendered:
     """Renders one group in memory.
 
     Args:
@@ -67,10 +97,6 @@ def render_group(
       letters: `noto`, `roboto`, `strokes`, `energy` or `varied`, which draws the lettering at
         random; none: varied for the preset of that name, else the style's own.
       text: the plate's text, in place of a drawn one; it fits the first style that allows it.
-
-    Returns:
-      The frames from far to near, uint8 RGB [h, w, 3] each; the ground truth, uint8 RGB
-      [H, W, 3]; the plate's text.
 
     Raises:
       DataError: unknown letters, an unknown preset or style, or a text that no style allows.
@@ -85,9 +111,9 @@ def render_group(
     lettering = _choose_lettering(letters or _usual_letters(preset, style), rng)
     if model.fade > 0:
         lettering = dataclasses.replace(lettering, fade=max(lettering.fade, model.fade))
-    plate = draw_plate(text, style, SCALE, lettering)
-    frames, target = look(plate, style.bolts, model, num_frames, rng, SCALE)
-    return frames, target, text
+    plate = draw_plate(text, style, SCALE, lettering=lettering)
+    seen = take(plate, style.bolts, model, num_frames, rng, SCALE)
+    return Rendered(seen.frames, seen.target, text, seen.corners)
 
 
 def _usual_letters(preset: str | CameraModel[Range], style: PlateStyle) -> str:
@@ -111,12 +137,13 @@ def synthesize(
     letters: str = "",
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
-    render: Render | None = None,
+    make: Render | None = None,
 ) -> None:
     """Writes one split of a synthetic data set in MDLP's layout.
 
     Group g holds `root/split/inputs/g/img_<k>.jpg` and `root/split/gt/g/img_<n>.jpg`; its text is
-    in `root/labels.json`. The same arguments give the same bytes on any number of workers. The
+    in `root/labels.json`, where the plate lies in its images in `root/corners.json`. The same
+    arguments give the same bytes on any number of workers. The
     split appears under its name only when it is whole: until then it is a hidden folder, and a run
     that was killed is taken up there by the same arguments.
 
@@ -125,15 +152,15 @@ def synthesize(
       groups: the number of groups, at least 1.
       seed: together with the split's name it decides everything.
       split: `train`, `val` or `test`.
-      num_frames: as `render_group` takes it.
-      preset: as `render_group` takes it.
-      styles: as `render_group` takes it.
-      uniform: as `render_group` takes it.
-      letters: as `render_group` takes it.
+      num_frames: as `render` takes it.
+      preset: as `render` takes it.
+      styles: as `render` takes it.
+      uniform: as `render` takes it.
+      letters: as `render` takes it.
       workers: processes; a script that asks for more than one guards its own start with
         `if __name__ == "__main__"`, as multiprocessing wants it.
       progress: called with the number of groups written so far.
-      render: makes a group in place of `render_group`, such as `PictureSource.render`, of a
+      make: makes a group in place of `render`, such as `PictureSource.render`, of a
         generator and its index; it must be picklable, and knows the preset and other choices.
 
     Raises:
@@ -143,26 +170,30 @@ def synthesize(
     target, partial = Path(root) / split, Path(root) / f".{split}.partial"
     _check(groups, num_frames, preset, styles, letters, workers)
     looks = [repr(load_style(style)) for style in styles]
-    plan = _digest(groups, seed, split, num_frames, preset, looks, uniform, letters, repr(render))
+    plan = _digest(groups, seed, split, num_frames, preset, looks, uniform, letters, repr(make))
     if _is_drawn(target, plan):
         return
     options = dict(
         num_frames=num_frames, preset=preset, styles=tuple(styles), uniform=uniform, letters=letters
     )  # fmt: skip
-    render = render or functools.partial(_render_drawn, options)
-    write = functools.partial(_write_chunk, partial, split, seed, render)
+    make = make or functools.partial(_render_drawn, options)
+    write = functools.partial(_write_chunk, partial, split, seed, make)
     chunks = [range(i, min(i + _CHUNK, groups)) for i in range(0, groups, _CHUNK)]
     with explained(partial), _claimed(partial, target, plan) as done:
         labels: dict[str, str] = {}
+        corners: dict[str, tuple[Quad, ...]] = {}
         for chunk in done:
-            labels |= _read_labels(_chunk_file(partial, chunk))
+            texts, places = _read_chunk(_chunk_file(partial, chunk))
+            labels |= texts
+            corners |= places
         left = [chunk for chunk in chunks if chunk.start not in done]
         with contextlib.closing(_map(write, left, workers)) as parts:
-            for part in parts:
-                labels |= part
+            for texts, places in parts:
+                labels |= texts
+                corners |= places
                 if progress:
                     progress(len(labels))
-        _add_labels(Path(root) / "labels.json", labels)
+        _add(Path(root), labels, corners)
         partial.rename(target)
         shutil.rmtree(target / _CHUNKS)
 
@@ -240,14 +271,14 @@ def _chunk_file(partial: Path, start: int) -> Path:
     return partial / _CHUNKS / f"{start}.json"
 
 
-def _read_labels(path: Path) -> dict[str, str]:
-    labels: dict[str, str] = read_json(path)
+def _read_chunk(path: Path) -> Written:
+    labels, corners = read_json(path)
     check(Map(Text(), most=_LIMITS["groups"]), labels, path)
-    return labels
+    return labels, {name: as_quads(quads) for name, quads in corners.items()}
 
 
 def check_drawing(num_frames: int, preset: str, styles: Sequence[str], letters: str) -> None:
-    """Raises DataError where `render_group` would, before anything is drawn."""
+    """Raises DataError where `render` would, before anything is drawn."""
     if num_frames < 1:
         raise DataError(f"num_frames is {num_frames}; it must be at least 1")
     if preset not in PRESETS:
@@ -258,9 +289,7 @@ def check_drawing(num_frames: int, preset: str, styles: Sequence[str], letters: 
         plain_lettering(letters)
 
 
-def _map(
-    write: Callable, chunks: list[range], workers: int
-) -> Generator[dict[str, str], None, None]:
+def _map(write: Callable, chunks: list[range], workers: int) -> Generator[Written, None, None]:
     """Maps over the chunks in order, in this process or in several."""
     if workers == 1:
         yield from map(write, chunks)
@@ -295,27 +324,26 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _write_chunk(
-    root: Path, split: str, seed: int, render: Render, indices: range
-) -> dict[str, str]:
-    """Writes the groups of some indices; returns their texts by name, which are written last."""
-    labels = {}
+def _write_chunk(root: Path, split: str, seed: int, make: Render, indices: range) -> Written:
+    """Writes the groups of some indices; returns texts and corners, which are written last."""
+    labels: dict[str, str] = {}
+    places: dict[str, tuple[Quad, ...]] = {}
     for index in indices:
         name = f"{split}-{index:06d}"
         rng = np.random.default_rng([seed, zlib.crc32(split.encode()), index])
-        frames, target, labels[name] = render(rng, index)
+        frames, target, labels[name], corners = make(rng, index)
+        if corners is not None:
+            places[name] = as_quads(np.round(corners, 4))
         inputs, truth = root / "inputs" / name, root / "gt" / name
         for k, frame in enumerate(frames):
             _write_image(inputs / f"img_{k}.jpg", frame)
         _write_image(truth / f"img_{len(frames)}.jpg", target)
-    write_json(_chunk_file(root, indices.start), labels)
-    return labels
+    write_json(_chunk_file(root, indices.start), [labels, places])
+    return labels, places
 
 
-def _render_drawn(
-    options: dict, rng: np.random.Generator, index: int
-) -> tuple[list[np.ndarray], np.ndarray, str]:
-    return render_group(rng, **options)
+def _render_drawn(options: dict, rng: np.random.Generator, index: int) -> Rendered:
+    return render(rng, **options)
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:
@@ -324,13 +352,14 @@ def _write_image(path: Path, image: np.ndarray) -> None:
         path.write_bytes(cv2.imencode(".jpg", image[..., ::-1], _JPEG)[1].tobytes())
 
 
-def _add_labels(path: Path, labels: dict[str, str]) -> None:
-    """Adds to labels.json, which other splits share; the file is replaced whole."""
-    folder = os.open(path.parent, os.O_RDONLY)
+def _add(root: Path, labels: dict[str, str], corners: dict[str, tuple[Quad, ...]]) -> None:
+    """Adds to the files that other splits share; they are replaced whole."""
+    folder = os.open(root, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)  # two splits may be finished at the same time
-        known = read_labels(path.parent)
-        write_json(path, known | labels, sort_keys=True)
+        write_json(root / LABELS_FILE, read_labels(root) | labels, sort_keys=True)
+        if corners:
+            write_json(root / CORNERS_FILE, read_corners(root) | corners, sort_keys=True)
     finally:
         os.close(folder)
 

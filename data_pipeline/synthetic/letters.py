@@ -216,7 +216,7 @@ def set_anew(
     width, height = image.shape[1] - 2 * margin, image.shape[0] - 2 * margin
     corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
     corners += (margin - left, margin - top)
-    return Sight(image[top:bottom, left:right], text, corners, style.size)
+    return Sight(image[top:bottom, left:right], text, corners, style.size, corners)
 
 
 def _seen(

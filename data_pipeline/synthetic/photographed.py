@@ -12,6 +12,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.example import Example
 from data_pipeline.synthetic.degradation import CameraModel, Range
 from data_pipeline.synthetic.drawn import ENDLESS, choose_camera, in_memory, stream
+from data_pipeline.synthetic.groups import Rendered
 from data_pipeline.synthetic.letters import COLOURS, TypeCase, known_style, set_anew
 from data_pipeline.synthetic.pictures import (
     Picture,
@@ -133,13 +134,11 @@ class PictureSource:
 
     def __getitem__(self, index: int) -> Example:
         """Photographs group `index`; its images are PPM, which costs nothing to decode."""
-        frames, target, text = self.render(stream(self.seed, "pictures", index), index)
-        return in_memory(f"picture-{index}", frames, target, text)
+        group = self.render(stream(self.seed, "pictures", index), index)
+        return in_memory(f"picture-{index}", group)
 
-    def render(
-        self, rng: np.random.Generator, index: int
-    ) -> tuple[list[np.ndarray], np.ndarray, str]:
-        """Photographs one picture: frames, ground truth and text, as `groups.render_group`.
+    def render(self, rng: np.random.Generator, index: int) -> Rendered:
+        """Photographs one picture, as `groups.render` does a drawn plate.
 
         Plates to train on are drawn by chance; those that are held out come in turn, so that a set
         to judge by shows them equally often.
@@ -151,8 +150,7 @@ class PictureSource:
         sight = self._set_anew(self.pictures[turn], rng)
         if sight is None:
             sight = view_picture(self.pictures[turn], retouch, rng)
-        frames, target = photograph(sight, self._ranges, retouch, self.num_frames, rng)
-        return frames, target, sight.text
+        return photograph(sight, self._ranges, retouch, self.num_frames, rng)
 
     def _set_anew(self, picture: Picture, rng: np.random.Generator) -> Sight | None:
         """The picture with another text or colour, as often as is asked for; None: as it is."""

@@ -30,6 +30,7 @@ from data_pipeline.images import IMAGE_SUFFIXES, read_image
 from data_pipeline.mdlp import LABELS_FILE, read_labels, texts_of
 from data_pipeline.synthetic import surface
 from data_pipeline.synthetic.degradation import CameraModel, draw, shoot
+from data_pipeline.synthetic.groups import Rendered
 
 META_FILE = "meta.json"
 CORNERS_FILE = "corners.json"
@@ -73,14 +74,17 @@ class Sight:
     Attributes:
       image: the picture, uint8 RGB.
       text: the plate's text.
-      corners: the corners of the plate, [4, 2] pixels, clockwise from the upper left.
-      size: (width, height) of the plate, millimetres.
+      corners: of the box that the camera takes for the plate, [4, 2] pixels, clockwise from the
+        upper left.
+      size: (width, height) of that box, millimetres.
+      plate: corners of the plate itself; None where they are not known.
     """
 
     image: np.ndarray
     text: str
     corners: np.ndarray
     size: tuple[float, float]
+    plate: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -239,15 +243,17 @@ def view_picture(picture: Picture, retouch: Retouch, rng: np.random.Generator) -
     height, width = image.shape[:2]
     box = np.array([[0, 0], [width, 0], [width, height], [0, height]], float)
     upright = rng.random() < retouch.upright
+    known = None
     aspect = picture.aspect if picture.aspect >= 0 else rng.uniform(*_ASPECTS)
     if picture.corners is not None:
         corners = np.array(picture.corners) * shrink
         if not upright or picture.aspect:  # nobody knows how upright boxes were squeezed
-            return Sight(image, picture.text, corners, PLATE)
+            return Sight(image, picture.text, corners, PLATE, corners)
         (left, top), (right, bottom) = corners.min(axis=0), corners.max(axis=0)
         box = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        known = corners
     high, wide = box[2, 1] - box[0, 1], box[2, 0] - box[0, 0]
-    return Sight(image, picture.text, box, (PLATE[0], PLATE[0] / (aspect or wide / high)))
+    return Sight(image, picture.text, box, (PLATE[0], PLATE[0] / (aspect or wide / high)), known)
 
 
 def photograph(
@@ -256,7 +262,7 @@ def photograph(
     retouch: Retouch,
     num_frames: int,
     rng: np.random.Generator,
-) -> tuple[list[np.ndarray], np.ndarray]:
+) -> Rendered:
     """Puts a picture before the far camera.
 
     Args:
@@ -265,9 +271,6 @@ def photograph(
       retouch: how the picture may be changed first.
       num_frames: the number of far frames.
       rng: all that is random comes from it.
-
-    Returns:
-      Far frames and ground truth, as of `degradation.look`.
     """
     model = _conditions(draw(ranges, rng), retouch, rng)
     image, corners = _whole(sight)
@@ -276,7 +279,23 @@ def photograph(
     scene = _mount(light, warp, size, model, rng)
     if model.occlusion > 0:
         scene = surface.occlude(scene, model.occlusion, rng, SCALE)
-    return shoot(scene, SCALE, model, num_frames, rng)
+    seen = shoot(scene, SCALE, model, num_frames, rng)
+    places = None
+    if sight.plate is not None:
+        inside = cv2.perspectiveTransform(
+            (sight.plate + corners[0] - sight.corners[0] - 0.5)[None], warp
+        )
+        box = (inside[0] + 0.5 - surface.margin(SCALE)) / size
+        places = tuple(_within(box, quad) for quad in seen.corners)
+    return Rendered(seen.frames, seen.target, sight.text, places)
+
+
+def _within(points: np.ndarray, quad: np.ndarray) -> np.ndarray:
+    """Where points of a rectangle, parts of its sides, lie when its corners are those of `quad`."""
+    unit = np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)
+    warp = cv2.getPerspectiveTransform(unit, quad.astype(np.float32))
+    found: np.ndarray = cv2.perspectiveTransform(points[None], warp)[0]
+    return found
 
 
 def _whole(sight: Sight) -> tuple[np.ndarray, np.ndarray]:

@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
             letters=args.letters,
             workers=args.workers,
             progress=Progress(split, groups),
-            render=_picture_render(args, split) if args.pictures else None,
+            make=_picture_render(args, split) if args.pictures else None,
         )
 
 

@@ -216,7 +216,7 @@ _SIMPLE = {
     "pow": "Pow", "neg": "Neg", "exp": "Exp", "log": "Log", "sqrt": "Sqrt", "sin": "Sin",
     "cos": "Cos", "tanh": "Tanh", "erf": "Erf", "logistic": "Sigmoid", "eq": "Equal", "lt": "Less",
     "le": "LessOrEqual", "gt": "Greater", "ge": "GreaterOrEqual",
-    "stop_gradient": "Identity", "copy": "Identity",
+    "stop_gradient": "Identity", "copy": "Identity", "floor": "Floor",
 }  # fmt: skip
 
 

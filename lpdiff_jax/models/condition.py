@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from lpdiff_jax.errors import check_choice
 from lpdiff_jax.models.convolution import conv_general_dilated
+from lpdiff_jax.models.detail import Detail
 from lpdiff_jax.models.dfm import DFM, FrameFusion
 from lpdiff_jax.models.icam import ICAM
 from lpdiff_jax.models.layers import (
@@ -23,6 +24,7 @@ from lpdiff_jax.models.layers import (
     masked_mean,
     space_to_depth,
 )
+from lpdiff_jax.models.straightening import Straightener, inverse, resample
 from lpdiff_jax.models.tem import texture_enhancement
 
 # The published program's choices, wrongs included.
@@ -66,6 +68,11 @@ class ConditionNetwork(nn.Module):
       channel_kernel: width of DFM's convolution along the channels; 1 as published.
       skips: 'fused' hands every encoder stage, fused over the frames, to the decoder; 'none'.
       outer_skip: 'mean' adds the mean frame to the output; 'none' as published.
+      straightener: channels of a network that finds the plate in each frame and straightens it
+        before all else; 0: none, as published.
+      detail: channels of what adds the finer stages, fused, to the features that the reading head
+        reads; 0: nothing does, as published. It needs the fused skips.
+      detail_blocks: residual blocks of it.
     """
 
     features: tuple[int, ...] = (48, 96, 160)
@@ -85,6 +92,9 @@ class ConditionNetwork(nn.Module):
     channel_kernel: int = 3
     skips: str = "fused"
     outer_skip: str = "mean"
+    straightener: int = 0
+    detail: int = 0
+    detail_blocks: int = 2
     dtype: Dtype = jnp.float32
 
     def setup(self) -> None:
@@ -104,6 +114,14 @@ class ConditionNetwork(nn.Module):
         if self.skips == "fused":
             self.fusions = [FrameFusion(f, dtype=self.dtype) for f in self.features[:-1]]
         self.decoder = Decoder(self.features, blocks=self.blocks, patch=self.patch, **shared)
+        if self.detail:
+            if self.skips != "fused":
+                raise ValueError("condition.detail needs condition.skips 'fused'")
+            self.refine = Detail(
+                self.detail, self.detail_blocks, self.norm_groups, dtype=self.dtype
+            )
+        if self.straightener:
+            self.straighten = Straightener(self.straightener, self.norm_groups, dtype=self.dtype)
 
     def __call__(
         self, frames: jax.Array, mask: jax.Array | None = None, train: bool = False
@@ -134,6 +152,36 @@ class ConditionNetwork(nn.Module):
         self._check(frames)
         if mask is None:
             mask = jnp.ones(frames.shape[:2], bool)
+        if not self.straightener:
+            return self._estimate(frames, mask, train)
+        places, place = self.straighten(frames, mask)
+        shape = frames.shape
+        straight = resample(frames.reshape(-1, *shape[2:]), places.reshape(-1, 2, 3))
+        psi, features = self._estimate(straight.reshape(shape), mask, train)
+        return resample(psi, inverse(place)), features
+
+    def places(
+        self, frames: jax.Array, mask: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Where the plate lies in frames [B, N, H, W, 3], and in the ground truth.
+
+        Returns:
+          Places [B, N, 2, 3] and [B, 2, 3]; see `straightening`.
+
+        Raises:
+          ValueError: a network without a straightener.
+        """
+        if not self.straightener:
+            raise ValueError("this condition network has no straightener")
+        if mask is None:
+            mask = jnp.ones(frames.shape[:2], bool)
+        places: tuple[jax.Array, jax.Array] = self.straighten(frames, mask)
+        return places
+
+    def _estimate(
+        self, frames: jax.Array, mask: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """`estimate` of frames that lie as they should."""
         stages = self._encode(space_to_depth(frames, self.patch), train)
         paths, path_mask = self._interact(stages[-1], mask)
         trunk = self.dfm(texture_enhancement(paths, self.curvature), path_mask)
@@ -143,6 +191,8 @@ class ConditionNetwork(nn.Module):
                 fuse(stage, mask) for fuse, stage in zip(self.fusions, stages[:-1], strict=True)
             ]
         image, features = self.decoder(trunk, skips, train)
+        if self.detail and skips is not None:
+            features = self.refine(features, skips)
         psi = image.astype(jnp.float32)
         if self.outer_skip == "mean":
             psi = psi + masked_mean(frames.astype(jnp.float32), mask)

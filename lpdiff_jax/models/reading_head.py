@@ -83,14 +83,25 @@ class ReadingHead(nn.Module):
         x = x + self._attention(f"{name}_slots")(y, y)
         y = self._norm(f"{name}_norm3")(x)
         y = nn.Dense(4 * self.features, dtype=self.dtype, name=f"{name}_fc1")(y)
-        return x + nn.Dense(self.features, dtype=self.dtype, name=f"{name}_fc2")(nn.gelu(y))
+        # A layer begins with nothing added, so that a trained head can be given more of them.
+        last = nn.Dense(
+            self.features,
+            kernel_init=nn.initializers.zeros,
+            dtype=self.dtype,
+            name=f"{name}_fc2",
+        )
+        return x + last(nn.gelu(y))
 
     def _norm(self, name: str) -> nn.LayerNorm:
         return nn.LayerNorm(dtype=self.dtype, name=name)
 
     def _attention(self, name: str) -> nn.MultiHeadDotProductAttention:
         return nn.MultiHeadDotProductAttention(
-            self.heads, dtype=self.dtype, force_fp32_for_softmax=True, name=name
+            self.heads,
+            dtype=self.dtype,
+            out_kernel_init=nn.initializers.zeros,
+            force_fp32_for_softmax=True,
+            name=name,
         )
 
 

@@ -22,6 +22,7 @@ def abstract_batch(method: Method, num_frames: int, size: int) -> dict[str, jax.
         "frame_mask": shape((size, num_frames), jnp.bool_),
         "target": shape((size, *image), jnp.uint8),
         "text": shape((size, TEXT_BYTES), jnp.uint8),
+        "corners": shape((size, num_frames + 1, 4, 2), jnp.float32),
         "position": shape((size,), jnp.int32),
     }
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from clu import parameter_overview
+from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from data_pipeline.augment import AugmentConfig
@@ -97,7 +97,7 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
                 wd.write_config(config, workdir)
         with processes.together():
             sources = open_sources(config.data, workdir)
-            variables = initial_networks(config.init, method) if config.init else {}
+            variables = initial_networks(config.init, method, config.seed) if config.init else {}
             stages = method.stages(config, tuple(variables))
         logs = workdir / "logs" if processes.is_main() else None
         writer = make_writer(logs, config.get("tracker", ""), config.to_dict())
@@ -122,23 +122,33 @@ def _check_networks(method: Method) -> None:
         raise UserError(f"config.model describes no network: {why}") from error
 
 
-def initial_networks(source: str, method: Method) -> Variables:
+def initial_networks(source: str, method: Method, seed: int = 0) -> Variables:
     """The networks of a trained model that this one begins with.
 
+    A network may have grown: layers that the trained one has not begin with fresh values.
+
     Raises:
-      UserError: there is no such model, or its networks have other shapes.
+      UserError: there is no such model, or a network of it is not part of this one's.
     """
     variables = load(source).variables
     init = functools.partial(method.init, networks=method.networks)
     expected = jax.eval_shape(init, jax.random.key(0))
+    fresh: Variables = {}
     for name, network in variables.items():
         if name not in expected:
             processes.tell(f"config.init = {source}: its network {name!r} is not used")
-        elif jax.tree.map(jnp.shape, network) != jax.tree.map(jnp.shape, expected[name]):
+            continue
+        wanted, have = flatten_dict(expected[name]), flatten_dict(network)
+        if any(key not in wanted or wanted[key].shape != have[key].shape for key in have):
             raise UserError(
-                f"config.init = {source}: its network {name!r} is not the one that config.model "
-                "describes; start from that model's own configuration"
+                f"config.init = {source}: its network {name!r} is not, and is no part of, the one "
+                "that config.model describes; start from that model's own configuration"
             )
+        if len(have) < len(wanted):
+            fresh = fresh or init_variables(method, seed, method.networks)
+            new = sum(wanted[key].size for key in wanted.keys() - have.keys())
+            processes.tell(f"config.init = {source}: {name!r} has {new:,} parameters more here")
+            variables[name] = unflatten_dict(flatten_dict(fresh[name]) | have)
     return {name: network for name, network in variables.items() if name in expected}
 
 

@@ -116,6 +116,36 @@ def test_reordering_keeps_the_frames():
     assert len(orders) == 6
 
 
+def dots(height, width, corners):
+    """Black, with a bright spot at each corner, each of another brightness."""
+    image = np.zeros((height, width, 3), np.float32)
+    rows, columns = np.mgrid[:height, :width]
+    for number, (x, y) in enumerate(corners):
+        distance = np.hypot(columns + 0.5 - x * width, rows + 0.5 - y * height)
+        image += ((120 + 40 * number) * np.exp(-0.5 * (distance / 1.5) ** 2))[..., None]
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def test_corners_follow_the_images():
+    """Spots are found, by their brightest pixel, where `follow` says that corners are."""
+    quad = np.array([[0.25, 0.3], [0.75, 0.25], [0.7, 0.7], [0.3, 0.75]])
+    sizes = [(48, 96), (40, 96), (60, 120), (48, 100)]
+    config = replace(OFF, rotation=4.0, scale=0.1, shift=0.05, drop=0.4, reorder=0.5)
+    images = [dots(*size, quad) for size in sizes]
+    for seed in range(6):
+        frames, target = config(images[:3], images[3], (48, 96), np.random.default_rng(seed))
+        corners = config.follow(np.stack([quad] * 4), sizes, np.random.default_rng(seed))
+        assert len(corners) == len(frames) + 1
+        for image, found in zip([*frames, target], corners, strict=True):
+            for x, y in found * (96, 48):
+                left, top = round(x - 4.5), round(y - 4.5)
+                patch = image[max(top, 0) : top + 9, max(left, 0) : left + 9, 0].astype(float)
+                rows, columns = np.mgrid[: patch.shape[0], : patch.shape[1]]
+                centre = [(patch * grid).sum() / patch.sum() for grid in (columns, rows)]
+                offset = np.array(centre) + 0.5 + [max(left, 0), max(top, 0)] - [x, y]
+                assert np.abs(offset).max() < 0.6
+
+
 @pytest.mark.parametrize(
     "wrong", [{"blur": 1.5}, {"shift": -0.1}, {"noise_std": (5.0, 1.0)}, {"drop": float("nan")}]
 )

@@ -2,6 +2,7 @@ import json
 import logging
 import subprocess
 import sys
+from dataclasses import replace
 
 import grain
 import numpy as np
@@ -51,6 +52,7 @@ def test_a_batch_holds_what_the_files_hold(source):
         "frame_mask": ((8, 3), "bool"),
         "target": ((8, *SIZE, 3), "uint8"),
         "text": ((8, 32), "uint8"),
+        "corners": ((8, 4, 4, 2), "float32"),
         "index": ((8,), "int64"),
     }
     for b, index in enumerate(batch["index"]):
@@ -64,6 +66,23 @@ def test_a_batch_holds_what_the_files_hold(source):
         target = resize(decode_image(example.target, ""), SIZE)
         np.testing.assert_array_equal(batch["target"][b], target)
         assert pipeline.decode_text(batch["text"][b]) == example.text
+    assert np.isnan(batch["corners"]).all()  # of none of these plates are they known
+
+
+def test_corners_come_with_the_frames_that_are_kept(source):
+    """Those of the last frames first, those of the ground truth last."""
+    frames = np.random.default_rng(0).random((4, 4, 2)).astype(np.float32)
+    quads = tuple(tuple(map(tuple, quad)) for quad in frames.tolist())
+    whole = next(source[i] for i in range(len(source)) if len(source[i].frames) == 3)
+    known = replace(whole, corners=quads)
+    short = replace(known, frames=known.frames[:1], corners=(quads[0], quads[3]))
+    batch = next(iter(train([known, short], num_frames=2, global_batch_size=2, augment=None)))
+    for b, index in enumerate(batch["index"]):
+        if index == 0:
+            np.testing.assert_allclose(batch["corners"][b], frames[1:], atol=1e-6)
+        else:
+            np.testing.assert_allclose(batch["corners"][b, [0, 2]], frames[[0, 3]], atol=1e-6)
+            assert np.isnan(batch["corners"][b, 1]).all()
 
 
 def test_an_epoch_shows_each_example_once_and_the_next_in_another_order(source):

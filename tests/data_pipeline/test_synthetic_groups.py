@@ -17,6 +17,7 @@ import pytest
 
 from data_pipeline.errors import DataError
 from data_pipeline.synthetic import groups
+from data_pipeline.synthetic.degradation import Photographs
 from data_pipeline.synthetic.groups import render_group, synthesize
 from data_pipeline.synthetic.lettering import LATIN
 from data_pipeline.synthetic.styles import STYLE_DIRECTORY, load_style, style_names
@@ -83,8 +84,10 @@ def test_letters_are_a_choice() -> None:
 def test_the_camera_model_s_fade_pales_the_characters(monkeypatch) -> None:
     seen = []
     blank = np.zeros((1, 1, 4), np.uint8)
-    monkeypatch.setattr(groups, "draw_plate", lambda *a: seen.append(a[-1].fade) or blank)
-    monkeypatch.setattr(groups, "look", lambda *a: ([], None))
+    monkeypatch.setattr(
+        groups, "draw_plate", lambda *a, lettering: seen.append(lettering.fade) or blank
+    )
+    monkeypatch.setattr(groups, "take", lambda *a: Photographs([], blank, ()))
     for preset in ("real-like", "real-like-1"):
         render_group(1, preset=preset)
     assert 0.15 <= seen[0] <= 0.4 and seen[1] == 0.0

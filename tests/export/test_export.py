@@ -177,6 +177,15 @@ def test_a_model_with_a_sketch(tmp_path):
         assert report[function.name]["onnx_largest_difference"] < TOLERANCE
 
 
+def test_a_model_that_straightens(tmp_path):
+    """Frames are resampled by gathering pixels, psi goes back, the head sees finer stages."""
+    condition = CONFIG["model"]["condition"] | {"straightener": 8, "detail": 8, "detail_blocks": 1}
+    model = build_model(CONFIG["model"] | {"condition": condition})
+    functions = exported_functions(model, random_variables(model), Sampler(steps=1), 2)
+    report = export_model(tmp_path / "straight", functions[:1])
+    assert report["psi"]["onnx_largest_difference"] < TOLERANCE
+
+
 @pytest.mark.parametrize("index", [0, 2])
 def test_the_released_model_converts(index):
     """psi with BatchNorm and transposed convolutions, and a sampler that draws noise."""

@@ -263,6 +263,24 @@ def test_a_network_that_the_configuration_does_not_have_is_left_out(variables, t
     assert "'reader' is not used" in capsys.readouterr().out
 
 
+def test_a_network_that_has_grown_begins_with_what_was_trained(tmp_path, capsys):
+    """A straightener and a layer more: fresh values, beside those of the model it grew from."""
+    config = tiny_config(tmp_path).model.to_dict()
+    start = jax.tree.map(np.asarray, init_variables(build_model(config), 3))
+    save_model(tmp_path / "small", {"model": config, "sampler": SAMPLER}, start)
+    config["condition"] |= {"straightener": 8, "frame_blocks": 2}
+    grown = initial_networks(str(tmp_path / "small"), build_model(config), seed=4)
+    assert "'condition' has" in capsys.readouterr().out
+    trained, network = start["condition"]["params"], grown["condition"]["params"]
+    assert network.keys() - trained.keys() == {"straighten"}
+    assert "block_0_1" in network["encoder"] and "block_0_1" not in trained["encoder"]
+    np.testing.assert_array_equal(
+        network["encoder"]["conv_0"]["kernel"], trained["encoder"]["conv_0"]["kernel"]
+    )
+    for name in ("reader", "denoiser"):
+        assert jax.tree.all(jax.tree.map(np.array_equal, grown[name], start[name]))
+
+
 def test_psi_is_trained_on_from_a_whole_model_and_resumed(plates, tmp_path, monkeypatch):
     """The networks that stage psi does not have wait for the stages that do."""
     changes = {"model.sketch.layers": 1, "stages": ("psi", "diffusion"), "sheet_plates": 0}

@@ -25,6 +25,7 @@ from lpdiff_jax.methods.lpdiff.model import LPDiff, build_model
 from lpdiff_jax.methods.lpdiff.stages import make_stage
 from lpdiff_jax.methods.metrics import by_noise_level
 from lpdiff_jax.models.dropout import per_sample_dropout
+from lpdiff_jax.models.straightening import corners_of
 from lpdiff_jax.models.unet import UNet
 from lpdiff_jax.training.optimizer import learning_rate, make_optimizer
 from lpdiff_jax.training.progress import means_of
@@ -70,6 +71,30 @@ def test_the_reading_head_learns_from_labelled_plates_alone(alignment):
     expected = image + config.psi.reading_weight * metrics["reading_loss"]
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     assert set(stage.trained) == {"condition", "reader"}
+
+
+def test_the_straightener_learns_from_plates_whose_corners_are_known():
+    config = tiny_config(**{"model.condition.straightener": 8, "psi.place_weight": 5.0})
+    model = build_model(config.model)
+    stage = make_stage("psi", model, config)
+    variables = init_variables(model, 0, networks=("condition",))
+    corners = np.full((2, 3, 4, 2), np.nan, np.float32)
+    # A plate that has moved by a tenth from where it is at first thought to be, in the truth alone.
+    corners[0, :2] = corners_of(jnp.eye(2, 3))
+    corners[0, 2] = corners_of(jnp.eye(2, 3)) + 0.1
+    batch = make_batch(model, 2) | {"text": np.zeros((2, 32), np.uint8), "corners": corners}
+    batch["frame_mask"][0, 1] = False
+    loss, metrics, _ = stage.loss(variables, batch, jax.random.key(0), True)
+    np.testing.assert_allclose(metrics["place_loss"], [0.1 / 2, 0], atol=1e-6)
+    gradient = jax.grad(
+        lambda v: stage.loss(v, batch, jax.random.key(0), True)[1]["place_loss"].sum()
+    )(variables)
+    moved = gradient["condition"]["params"]["straighten"]
+    assert np.abs(moved["truth_place"]["bias"]).max() > 0
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves(gradient))
+    config.psi.place_weight = 0.0
+    without, _, _ = stage.loss(variables, batch, jax.random.key(0), True)
+    np.testing.assert_allclose(loss - without, [5 * 0.05, 0], atol=1e-5)
 
 
 def stage_gradients(config, name="diffusion", model=None, key=0):

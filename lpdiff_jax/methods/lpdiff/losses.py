@@ -8,6 +8,7 @@ from lpdiff_jax.images import to_float
 from lpdiff_jax.methods.base import Batch, Params, Variables
 from lpdiff_jax.methods.lpdiff.model import Guide, LPDiff
 from lpdiff_jax.models.reading_head import ReadingHead
+from lpdiff_jax.models.straightening import corners_of
 
 
 def apply_condition(
@@ -27,6 +28,20 @@ def apply_condition(
         method="estimate",
     )
     return psi, features, {} if stats is None else {"condition": updated["batch_stats"]}
+
+
+def find_places(model: LPDiff, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    """Where the plate lies in the frames, [B, N, 2, 3], and in the ground truth, [B, 2, 3].
+
+    The compiler finds that `apply_condition` computes them, too.
+    """
+    places: tuple[jax.Array, jax.Array] = model.condition.apply(
+        variables["condition"],
+        to_float(batch["frames"]),
+        batch["frame_mask"],
+        method="places",  # type: ignore[assignment]
+    )
+    return places
 
 
 def guide_of(
@@ -102,3 +117,23 @@ def reading_loss(
     right = head.probabilities(logits).argmax(-1) == labels
     watched = {"characters": right.mean(1), "plates": right.all(1).astype(jnp.float32)}
     return loss, {"reading_loss": loss} | watched
+
+
+def place_loss(
+    places: jax.Array, truth: jax.Array, corners: jax.Array, mask: jax.Array
+) -> jax.Array:
+    """How far the plate's corners are from where they were found, a coordinate on average: [B].
+
+    Args:
+      places: [B, N, 2, 3], found in the frames.
+      truth: [B, 2, 3], expected in the ground truth.
+      corners: [B, N + 1, 4, 2] in the frames and the ground truth; NaN where they are not known,
+        which costs nothing.
+      mask: [B, N] bool, False for frames that are padding.
+    """
+    found = corners_of(jnp.concatenate([places, truth[:, None]], axis=1))
+    known = jnp.isfinite(corners).all((2, 3)) & jnp.pad(
+        mask, ((0, 0), (0, 1)), constant_values=True
+    )
+    distance = jnp.abs(found - jnp.where(known[..., None, None], corners, 0)).mean((2, 3))
+    return (distance * known).sum(1) / jnp.maximum(known.sum(1), 1)

@@ -13,7 +13,9 @@ from lpdiff_jax.methods.base import Batch, Metrics, Params, Stage, Variables
 from lpdiff_jax.methods.lpdiff.distillation import distillation_stage
 from lpdiff_jax.methods.lpdiff.losses import (
     apply_condition,
+    find_places,
     guide_of,
+    place_loss,
     psi_loss,
     reading_loss,
     sketch_loss,
@@ -93,6 +95,10 @@ def supervise(
     target = to_float(batch["target"])
     value = psi_loss(psi, target, config.gradient_weight, config.shift)
     metrics = {"psnr": psnr(psi, target)}
+    if model.condition.straightener:
+        places, truth = find_places(model, variables, batch)
+        missed = place_loss(places, truth, batch["corners"], batch["frame_mask"])
+        value, metrics["place_loss"] = value + config.place_weight * missed, missed
     if model.reader is None or model.slot_reader is None:
         return value, metrics
     logits = model.read_logits(variables, features)
