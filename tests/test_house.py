@@ -18,13 +18,13 @@ ALLOWED = {
     "models": (),
     "diffusion": (),
     "parallel": (),
-    "methods": ("models", "diffusion"),
+    "methods": ("models", "diffusion", "storage"),
     "storage": (),
     "export": ("methods", "models"),
     "pytorch": ("methods", "models", "diffusion", "storage"),
     "restoring": ("methods", "parallel", "storage", "pytorch"),
     "training": ("methods", "parallel", "storage", "restoring"),
-    "evaluation": ("methods", "models", "parallel", "pytorch", "restoring"),
+    "evaluation": ("methods", "models", "parallel", "storage", "restoring"),
     "serving": ("restoring", "methods", "storage", "evaluation"),
 }
 

@@ -22,9 +22,9 @@ from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods.lpdiff.model import LPDiff, build_model
 from lpdiff_jax.methods.lpdiff.released import released_model
 from lpdiff_jax.models import condition, unet
-from lpdiff_jax.pytorch.archive import read_torch_file, write_state_dict
 from lpdiff_jax.pytorch.names import Layout, layout_of, torch_name
 from lpdiff_jax.storage.model_directory import StoredModel
+from lpdiff_jax.storage.torch_archive import read_torch_file, write_state_dict
 
 StateDict = Mapping[str, np.ndarray]
 Shapes = Mapping[str, tuple[int, ...]]

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.pytorch.numpy_pickle import read_numpy_pickle
 from lpdiff_jax.storage import weights
+from lpdiff_jax.storage.numpy_pickle import read_numpy_pickle
 
 _FILES = {
     "alex": (weights.LPIPS_ALEX, "AlexNet_0"),

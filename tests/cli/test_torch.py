@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.cli import main
-from lpdiff_jax.pytorch.archive import read_torch_file, write_state_dict
+from lpdiff_jax.storage.torch_archive import read_torch_file, write_state_dict
 
 SMALL = Path(__file__).parents[1] / "golden" / "small_gen.pth"
 

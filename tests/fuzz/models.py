@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from lpdiff_jax import Restorer
 from lpdiff_jax.methods.lpdiff.model import build_model
 from lpdiff_jax.methods.lpdiff.released import released_model
-from lpdiff_jax.pytorch.archive import read_torch_file, read_torchscript, write_state_dict
 from lpdiff_jax.pytorch.checkpoint import read_checkpoint, to_state_dict
-from lpdiff_jax.pytorch.numpy_pickle import read_numpy_pickle
 from lpdiff_jax.storage.config import load_config
 from lpdiff_jax.storage.model_directory import load_model, save_model
+from lpdiff_jax.storage.numpy_pickle import read_numpy_pickle
+from lpdiff_jax.storage.torch_archive import read_torch_file, read_torchscript, write_state_dict
 from tests.fuzz.mutations import KINDS, NASTY, byte_edits, edited, edited_json, json_edits, put
 
 SIZE = (16, 32)

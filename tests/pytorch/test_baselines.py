@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.pytorch.archive import read_torch_file, write_state_dict
 from lpdiff_jax.pytorch.baselines import reading
 from lpdiff_jax.pytorch.baselines.reading import Asked, Part
 from lpdiff_jax.pytorch.checkpoint import read_checkpoint
+from lpdiff_jax.storage.torch_archive import read_torch_file, write_state_dict
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "baselines"
 

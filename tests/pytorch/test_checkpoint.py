@@ -15,7 +15,6 @@ from lpdiff_jax import Restorer
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods.lpdiff.model import build_model
 from lpdiff_jax.methods.lpdiff.released import released_model
-from lpdiff_jax.pytorch.archive import read_torch_file, write_state_dict
 from lpdiff_jax.pytorch.checkpoint import (
     _state_dict,
     from_state_dict,
@@ -23,6 +22,7 @@ from lpdiff_jax.pytorch.checkpoint import (
     to_state_dict,
     write_checkpoint,
 )
+from lpdiff_jax.storage.torch_archive import read_torch_file, write_state_dict
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = GOLDEN / "small_gen.pth"

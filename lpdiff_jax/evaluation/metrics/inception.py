@@ -15,8 +15,8 @@ import numpy as np
 
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.images import to_float
-from lpdiff_jax.pytorch.archive import read_torchscript
 from lpdiff_jax.storage import weights
+from lpdiff_jax.storage.torch_archive import read_torchscript
 
 FEATURES = 2048
 INPUT_SIZE = (299, 299)

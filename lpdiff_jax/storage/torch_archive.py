@@ -24,7 +24,7 @@ import ml_dtypes
 import numpy as np
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.pytorch import safe_pickle
+from lpdiff_jax.storage import safe_pickle
 
 _MAX_FILE_BYTES = 16 * 2**30
 _MAX_PICKLE_BYTES = 64 * 2**20

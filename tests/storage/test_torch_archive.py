@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.pytorch.archive import read_torch_file, read_torchscript, write_state_dict
+from lpdiff_jax.storage.torch_archive import read_torch_file, read_torchscript, write_state_dict
 
 DTYPES = ["f8", "f4", "f2", "i8", "i4", "i2", "i1", "u1", "?", ml_dtypes.bfloat16]
 

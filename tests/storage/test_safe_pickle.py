@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.pytorch import safe_pickle
-from lpdiff_jax.pytorch.numpy_pickle import read_numpy_pickle
+from lpdiff_jax.storage import safe_pickle
+from lpdiff_jax.storage.numpy_pickle import read_numpy_pickle
 
 ALLOWED = {
     "collections.OrderedDict": safe_pickle.ordered_dict,

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.pytorch import safe_pickle
+from lpdiff_jax.storage import safe_pickle
 
 _MAX_BYTES = 2**30
 _PLAIN_DTYPE = re.compile(r"[<>|=]?[biufc][0-9]{1,2}|\?")
