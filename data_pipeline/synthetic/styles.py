@@ -15,12 +15,41 @@ from typing import Any
 
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_json
+from data_pipeline.schema import Flag, Many, Map, Maybe, Number, Object, Text
 
 STYLE_DIRECTORY = Path(__file__).parent / "styles"
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
 # Kinds of letters and digits that a style may ask for; `lettering` draws them.
 LETTERS = ("noto", "roboto", "strokes", "energy")
 _SHAPES = ("disc", "ring", "rectangle", "text", "stars")
+
+
+_MM = Number(-2000, 2000, whole=False)
+_POINT = Many(_MM, 2, 2)
+_SHORT = Text(100)
+# What a file of a style may say; what is drawn of it, `_check` and the drawing itself look at.
+_STYLE = Object(
+    {
+        "description": Text(),
+        "weight": Number(0, 1e6, whole=False),
+        "size": Many(Number(10, 2000, whole=False), 2, 2),
+        "background": Many(_SHORT, 2, 2),
+        "foreground": _SHORT,
+        "boxes": Many(Many(_MM, 4, 4), 1, 32),
+        "patterns": Map(Number(0, 1e6, whole=False), most=1000),
+    },
+    optional={
+        "letters": _SHORT,
+        "corner_radius": Number(0, 500, whole=False),
+        "frame": Maybe(Object({"inset": _MM, "width": _MM, "colour": _SHORT})),
+        "marks": Many(Object({"shape": _SHORT, "colour": _SHORT}, open=True), most=100),
+        "bolts": Many(_POINT, most=32),
+        "bar_one": Flag(),
+        "colours": Map(_SHORT, most=100),
+        "classes": Map(_SHORT, most=100),
+        "relief": Number(0, 1, whole=False),
+    },
+)
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity, so that drawings can be cached
@@ -92,6 +121,9 @@ def load_style(name: str) -> PlateStyle:
 def _parse(path: Path, fields: Any) -> PlateStyle:
     if not isinstance(fields, dict):
         raise DataError(f"{path}: a plate style is a JSON object")
+    fault = _STYLE.fault(fields, "")
+    if fault:
+        raise DataError(f"{path}: not a plate style: {fault}")
     try:
         style = PlateStyle(name=path.stem, **{key: _frozen(v) for key, v in fields.items()})
         _check(style)

@@ -76,7 +76,10 @@ def edited(data: bytes, edits: list[tuple[str, float, Any]]) -> bytes:
 
 def edited_json(content: Any, edits: list[tuple[str, float, Any]]) -> str:
     """JSON with some edits to what it says, as text; not always what JSON allows."""
-    content = copy.deepcopy(content)
+    try:
+        content = copy.deepcopy(content)
+    except RecursionError:  # of an edit before
+        content = {}
     wrapped = 0
     for kind, share, shared in edits:
         value = copy.deepcopy(shared)
