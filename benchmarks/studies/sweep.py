@@ -11,13 +11,19 @@ import argparse
 import subprocess
 import sys
 
-parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-for name in ("config", "workdir", "field"):
-    parser.add_argument(f"--{name}", required=True)
-parser.add_argument("--values", nargs="+", required=True)
-parser.add_argument("rest", nargs="*", help="after --: for every training")
-args = parser.parse_args()
-for value in args.values:
-    run = ["--config", args.config, "--workdir", f"{args.workdir}/{args.field}={value}"]
-    train = [sys.executable, "-m", "lpdiff_jax", "train", *run]
-    subprocess.run([*train, f"--config.{args.field}={value}", *args.rest], check=True)
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    for name in ("config", "workdir", "field"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--values", nargs="+", required=True)
+    parser.add_argument("rest", nargs="*", help="after --: for every training")
+    args = parser.parse_args()
+    for value in args.values:
+        run = ["--config", args.config, "--workdir", f"{args.workdir}/{args.field}={value}"]
+        train = [sys.executable, "-m", "lpdiff_jax", "train", *run]
+        subprocess.run([*train, f"--config.{args.field}={value}", *args.rest], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -11,6 +11,8 @@ from lpdiff_jax.methods.lpdiff.model import LPDiff
 class Condition(nn.Module):
     """The mean frame through one convolution."""
 
+    straightener: int = 0
+
     @nn.compact
     def __call__(self, frames, mask=None, train=False):
         return nn.Conv(3, (1, 1), name="conv")(frames.mean(1))
