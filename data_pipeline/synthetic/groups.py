@@ -111,7 +111,11 @@ def render(
     lettering = _choose_lettering(letters or _usual_letters(preset, style), rng)
     if model.fade > 0:
         lettering = dataclasses.replace(lettering, fade=max(lettering.fade, model.fade))
-    plate = draw_plate(text, style, SCALE, lettering=lettering)
+    try:
+        plate = draw_plate(text, style, SCALE, lettering=lettering)
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        # The details of marks and text are the style file's own.
+        raise DataError(f"plate style {style.name}: cannot be drawn ({error!r})") from error
     seen = take(plate, style.bolts, model, num_frames, rng, SCALE)
     return Rendered(seen.frames, seen.target, text, seen.corners)
 
