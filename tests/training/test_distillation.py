@@ -57,6 +57,12 @@ CONFIG = {
     },
     "schedule": {"name": "cosine", "steps": 64, "zero_terminal_snr": True},
 }
+READER = {
+    "reader": {
+        "charset": "AB1", "temperature": 1.0, "readable": 0.9,
+        "slots": 3, "features": 8, "layers": 1, "heads": 2,
+    }
+}  # fmt: skip
 MODEL = build_model(CONFIG)
 
 
@@ -164,8 +170,9 @@ def toy():
         "position": np.arange(BATCH, dtype=np.int32),
     }
     variables = {"condition": {"params": {}}, "denoiser": model.init(jax.random.key(0))["denoiser"]}
-    config = section(condition="frozen", levels="stratified", weighting="none")
-    state = train_toy(diffusion_stage("diffusion", model, config), variables, batch, 500)
+    frozen = section(condition="frozen", levels="stratified", weighting="none")
+    stage = diffusion_stage("diffusion", model, ConfigDict({"diffusion": frozen}))
+    state = train_toy(stage, variables, batch, 500)
     return model, inference_variables(state, NETWORKS), batch
 
 
@@ -256,8 +263,11 @@ def test_a_model_of_other_shapes_cannot_be_begun_with(variables, tmp_path):
 
 
 def test_a_network_that_the_configuration_does_not_have_is_left_out(variables, tmp_path, capsys):
-    extra = variables | {"reader": {"params": {"kernel": np.zeros(3, np.float32)}}}
-    save_model(tmp_path / "more", {"model": CONFIG, "sampler": SAMPLER}, extra)
+    config = CONFIG | READER
+    reads = jax.eval_shape(build_model(config).init, jax.random.key(0))
+    reader = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), reads["reader"])
+    extra = variables | {"reader": reader}
+    save_model(tmp_path / "more", {"model": config, "sampler": SAMPLER}, extra)
     networks = initial_networks(str(tmp_path / "more"), MODEL)
     assert networks.keys() == variables.keys()
     assert "'reader' is not used" in capsys.readouterr().out
