@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -174,3 +176,10 @@ def _with_zero_terminal_snr(schedule: NoiseSchedule) -> NoiseSchedule:
     levels = (levels - last) * first / (first - last)
     squared = np.append(1.0, levels**2)
     return NoiseSchedule(1.0 - squared[1:] / squared[:-1])
+
+
+def build_schedule(config: Mapping[str, Any]) -> NoiseSchedule:
+    """A schedule from `betas` themselves, or from the arguments of `make_schedule`."""
+    if config.get("betas") is not None:
+        return NoiseSchedule(np.asarray(config["betas"], np.float64))
+    return make_schedule(**{name: value for name, value in config.items() if name != "betas"})

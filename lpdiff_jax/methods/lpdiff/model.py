@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
 from lpdiff_jax.diffusion.samplers import Sampler, sample
-from lpdiff_jax.diffusion.schedule import NoiseSchedule, make_schedule
+from lpdiff_jax.diffusion.schedule import NoiseSchedule, build_schedule
 from lpdiff_jax.errors import UserError, check_choice, explained_section
 from lpdiff_jax.methods.base import Estimate, Function, Stage, Variables, frozen
 from lpdiff_jax.models.condition import ConditionNetwork
@@ -389,10 +388,3 @@ def _build_sketch(config: Mapping[str, Any] | None, dtype: Any) -> Sketch | None
     if config["layers"] < 0 or config["features"] % config["heads"]:
         raise ValueError("sketch.layers is at least 0, sketch.features a multiple of sketch.heads")
     return Sketch(**frozen(config), dtype=dtype)
-
-
-def build_schedule(config: Mapping[str, Any]) -> NoiseSchedule:
-    """A schedule from `betas` themselves, or from the arguments of `make_schedule`."""
-    if config.get("betas") is not None:
-        return NoiseSchedule(np.asarray(config["betas"], np.float64))
-    return make_schedule(**{name: value for name, value in config.items() if name != "betas"})

@@ -13,11 +13,10 @@ import numpy as np
 
 from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
 from lpdiff_jax.diffusion.samplers import Sampler, sample
-from lpdiff_jax.diffusion.schedule import NoiseSchedule
+from lpdiff_jax.diffusion.schedule import NoiseSchedule, build_schedule
 from lpdiff_jax.errors import UserError, check_choice, explained_section
 from lpdiff_jax.methods.base import Estimate, Function, How, Stage, Variables, frozen
 from lpdiff_jax.methods.frames import FRAMES, as_input
-from lpdiff_jax.methods.lpdiff.model import build_schedule
 from lpdiff_jax.methods.noise import noise_of
 from lpdiff_jax.models.baselines.resdiff import GuidedUNet, SimpleCNN
 
