@@ -82,8 +82,9 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
       Preempted: SIGTERM stopped it, after it had saved.
     """
     method = registry.build(config)
+    # Mistakes are told before anything is written.
+    method.stages(config, method.networks)
     _check(config)
-    stages = method.stages(config, method.networks)  # mistakes are told before anything is written
     _check_networks(method)
     with contextlib.ExitStack() as stack:
         with processes.together():
