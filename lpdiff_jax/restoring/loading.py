@@ -135,7 +135,8 @@ def load_run(source: Path) -> Loaded:
     for name in stages or tuple(reversed(config.stages)):
         directory = stage_directory(workdir, name)
         if saved_steps(directory):
-            variables = _read_newest(directory, method, steps)
+            found = _read_newest(directory, method, steps)
+            variables = {name: found[name] for name in method.networks if name in found}
             return Loaded(method, variables, _section(config, "sampler"), config.to_dict())
     raise UserError(f"{source}: no checkpoint yet below {workdir / 'checkpoints'}")
 

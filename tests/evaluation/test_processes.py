@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -77,8 +78,7 @@ def test_one_device_eight_and_two_processes(tree, tmp_path):
 def test_what_was_computed_before_a_crash_is_kept(tree, tmp_path, grey_reader):
     class Fails:
         image_size = (24, 48)
-        charset = ""
-        slope = 1.0
+        method = SimpleNamespace(first_picture="psi", slot_reader=None)
 
         def __init__(self):
             self.calls = 0
@@ -89,8 +89,8 @@ def test_what_was_computed_before_a_crash_is_kept(tree, tmp_path, grey_reader):
                 raise RuntimeError("out of memory")
             return Estimate(frames[:, 0], None, frames[:, 0])
 
-        def sample(self, psi, **_):
-            return psi[:, None]
+        def draw(self, estimate, **_):
+            return estimate.guide[:, None]
 
     options = Options(image_size=(24, 48), batch_size=4)
     source = open_source(tree, "val")
