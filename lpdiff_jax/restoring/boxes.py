@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data_pipeline.errors import DataError
+from data_pipeline.files import read_bytes
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.restoring.regions import MovingRegion, Region
 from lpdiff_jax.restoring.video import parse_time
@@ -128,11 +130,9 @@ def _read_file(path: Path) -> Iterator[Box]:
 
 def _text(path: Path) -> str:
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UserError(f"{path}: more than {_MAX_BYTES:,} bytes, too many for boxes")
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        return read_bytes(path, _MAX_BYTES).decode("utf-8-sig")
+    except DataError as error:
+        raise UserError(str(error)) from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 text ({error.reason}); save it as UTF-8") from error
 

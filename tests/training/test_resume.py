@@ -309,7 +309,7 @@ def test_inference_uses_an_older_checkpoint_and_says_so(copied, plates, caplog, 
 
 def test_a_save_that_fails_is_an_error(small, plates, tmp_path, monkeypatch):
     """From the first save on files may not grow beyond 2 kB, as on a disk that is full."""
-    monkeypatch.setattr(loop, "make_writer", lambda directory: writer.SilentWriter())
+    monkeypatch.setattr(loop, "make_writer", lambda *_: writer.SilentWriter())
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     save = Checkpointer.save
