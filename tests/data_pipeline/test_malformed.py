@@ -64,7 +64,7 @@ def huge_file(frame, target, rng):
 
 
 def wrong_suffix(frame, target, rng):
-    frame.rename(frame.with_suffix(str(rng.choice([".txt", ".gif", ".mp4", ".jpg~", ".exe"]))))
+    frame.rename(frame.with_suffix(str(rng.choice([".txt", ".svg", ".mp4", ".jpg~", ".exe"]))))
 
 
 def tiny(rng):
@@ -141,7 +141,7 @@ SPOILERS = [
     content(lambda rng: b"<html>404</html>"), content(lambda rng: b"%PDF-1.7\n" + rng.bytes(99)),
     content(lambda rng: b"\xff\xd8\xff" + rng.bytes(500) + b"\xff\xd9"),
     content(lambda rng: b"\x89PNG\r\n\x1a\n" + rng.bytes(500)),
-    content(lambda rng: encoded(rng, "PPM")),
+    content(lambda rng: encoded(rng, "PCX")),
     content(flipped_png), content(huge_png), content(huge_jpeg), content(tiny), huge_file,
     wrong_suffix,
     link_loop, dead_link, link_to_folder, group_loop, folder_for_a_frame, pipe, unreadable,
