@@ -1,6 +1,6 @@
 """Evaluates a trained model: image metrics and reading, for every row of the table.
 
-lpdiff eval --config compact --workdir runs/compact [--data ROOT] [--split val]
+lpdiff eval --config compact --workdir runs/compact [--data [NAME=]ROOT ...] [--split val]
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,9 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("data", None, "MDLP tree or shards; default: the run's own.")
+    flags.DEFINE_multi_string(
+        "data", [], "[NAME=]ROOT: MDLP tree or shards; repeatable; default: the run's own."
+    )
     flags.DEFINE_string(
         "model", None, "A model directory, a ..._gen.pth, or none (no model); default: WORKDIR."
     )
@@ -54,29 +56,31 @@ def evaluate_and_print(config: ConfigDict, workdir: Path) -> None:
     scripts.join_processes()
     from lpdiff_jax.evaluation.judges import choose_judges
     from lpdiff_jax.evaluation.other_methods import Folder
-    from lpdiff_jax.evaluation.run import evaluate_run
+    from lpdiff_jax.evaluation.run import evaluate_run, evaluate_sets, parse_sets
     from lpdiff_jax.parallel.platform import require_platform
 
     require_platform()
 
     given = flags.FLAGS.flag_values_dict()
     chosen = {name: given[name] for name in ("limit", "samples", "steps")}
-    evaluate_run(
-        config,
-        workdir,
-        model=given["model"],
-        data=given["data"],
-        split=given["split"],
-        output=given["output"],
-        judges=choose_judges(
+    common = {
+        "model": given["model"],
+        "split": given["split"],
+        "output": given["output"],
+        "judges": choose_judges(
             given["judges"],
             given["weights_dir"],
             given["reader"],
             given["charset"],
             given["masked"],
         ),
-        together=True,
-        sweep=tuple(given["sweep"]),
-        compare=tuple(map(Folder.parse, given["compare"])),
+        "together": True,
+        "sweep": tuple(given["sweep"]),
+        "compare": tuple(map(Folder.parse, given["compare"])),
         **{name: value for name, value in chosen.items() if value is not None},
-    )
+    }
+    sets = given["data"]
+    if len(sets) > 1:
+        evaluate_sets(config, workdir, parse_sets(sets), **common)
+    else:
+        evaluate_run(config, workdir, data=sets[0] if sets else None, **common)

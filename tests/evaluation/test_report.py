@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 import cv2
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
 from data_pipeline.errors import DataError
 from data_pipeline.sources import open_source
@@ -18,6 +19,7 @@ from lpdiff_jax.evaluation.judges import Judges, load_judges
 from lpdiff_jax.evaluation.other_methods import Folder
 from lpdiff_jax.evaluation.report import charts, html
 from lpdiff_jax.evaluation.report.plate_pictures import worst_first
+from lpdiff_jax.evaluation.run import evaluate_sets, parse_sets
 
 
 def test_a_chart_as_a_file_needs_nothing_else():
@@ -151,3 +153,31 @@ def test_bad_groups_and_stray_labels_are_listed(tree):
 def test_an_unknown_judge():
     with pytest.raises(UserError, match="no such judge: musiq"):
         load_judges(("musiq",))
+
+
+def test_several_sets_have_a_report_each_and_one_table(
+    tree, tmp_path, grey_reader, grey_restorer, capsys
+):
+    config = ConfigDict(
+        {
+            "data": {"num_frames": 3, "root": ""},
+            "eval": {"batch_size": 4, "limit": 0, "image_size": (24, 48)},
+        }
+    )
+    sets = parse_sets([str(tree), f"twice={tree}"])
+    out = tmp_path / "eval"
+    evaluate_sets(
+        config, tmp_path, sets, model=grey_restorer, output=out, judges=Judges(grey_reader)
+    )
+    for name in ("mdlp", "twice"):
+        assert (out / name / "report.html").is_file()
+    # Of five plates the restored ones show one.
+    line = re.search(r"\| twice \| 5 \|.*", (out / "overview.md").read_text())
+    assert line and line[0].split("|")[-2].strip().startswith("0.200 [")
+    assert "read right, without the province" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["a/x", "b/x"], ["=x"], ["a/b=x"], [".=x"]])
+def test_names_of_sets(arguments):
+    with pytest.raises(UserError, match="--data"):
+        parse_sets(arguments)

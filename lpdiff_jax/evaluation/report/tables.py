@@ -21,20 +21,24 @@ EXPLANATION = (
 
 def format_table(report: Report) -> str:
     """The table for a terminal, without intervals; then speed, notes, problems."""
-    header, *lines = table_cells(report["rows"], "figures", intervals=False)
-    widths = [max(len(line[i]) for line in [header, *lines]) for i in range(len(header))]
-    table = [
-        "  ".join(
-            cell.ljust(width) if i == 0 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in [header, *lines]
-    ]
+    table = aligned(table_cells(report["rows"], "figures", intervals=False))
     table += [format_speed(report), *(f"note: {note}" for note in report["notes"])]
     if report["problems"]:
         shown = report["problems"][:5]
         table += [f"{len(report['problems'])} problems, see report.md:", *shown]
     return "\n".join(table)
+
+
+def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table for a terminal: names to the left, figures to the right."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if i == 0 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
 
 
 def format_speed(report: Report) -> str:
@@ -50,14 +54,14 @@ def format_markdown(report: Report) -> str:
     first = next(iter(report["rows"]), "")
     parts = [
         f"# Evaluation: {report['plates']} plates, {report['labelled']} with a text",
-        _markdown(table_cells(report["rows"], "figures")),
+        markdown(table_cells(report["rows"], "figures")),
         EXPLANATION,
         format_speed(report),
         f"## Difference to '{first}', plate by plate",
-        _markdown(table_cells(report["rows"], "difference")),
+        markdown(table_cells(report["rows"], "difference")),
     ]
     for count, table in report["sweep"].items():
-        parts += [f"## The {count} nearest frames", _markdown(table_cells(table, "figures"))]
+        parts += [f"## The {count} nearest frames", markdown(table_cells(table, "figures"))]
     if report["reading"]:
         parts += ["## Reading by position, and the commonest errors", _reading(report["reading"])]
     for title, key in (("Notes", "notes"), ("Problems", "problems")):
@@ -72,12 +76,15 @@ def table_cells(table: Mapping[str, Any], part: str, *, intervals: bool = True) 
     keys = [key for key in FIGURES if any(key in row[part] for row in shown.values())]
     cells = [["row", "images", *(FIGURES[key].title for key in keys)]]
     for name, row in shown.items():
-        figures = (_cell(row[part].get(key), FIGURES[key].decimals, intervals) for key in keys)
+        figures = (
+            format_cell(row[part].get(key), FIGURES[key].decimals, intervals) for key in keys
+        )
         cells.append([name, str(row["images"]), *figures])
     return cells
 
 
-def _cell(figure: Mapping[str, Any] | None, decimals: int, interval: bool) -> str:
+def format_cell(figure: Mapping[str, Any] | None, decimals: int, interval: bool) -> str:
+    """A figure, with its interval where it is asked for and known; '-' where there is none."""
     if figure is None:
         return "-"
     mean = f"{figure['mean']:.{decimals}f}"
@@ -87,7 +94,8 @@ def _cell(figure: Mapping[str, Any] | None, decimals: int, interval: bool) -> st
     return f"{mean} [{low:.{decimals}f}, {high:.{decimals}f}]"
 
 
-def _markdown(cells: Sequence[Sequence[str]]) -> str:
+def markdown(cells: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown, of a header and its lines."""
     lines = ["| " + " | ".join(line) + " |" for line in cells]
     return "\n".join([lines[0], "|---|" + "---:|" * (len(cells[0]) - 1), *lines[1:]])
 
@@ -104,4 +112,4 @@ def _reading(reading: Mapping[str, Any]) -> str:
             for true, read, times in worst_confusions(row["confusion"], 5)
         ]
         lines.append([name, *shares, ", ".join(errors) or "-"])
-    return _markdown([header, *lines])
+    return markdown([header, *lines])
