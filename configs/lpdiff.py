@@ -114,7 +114,13 @@ def get_model() -> ConfigDict:
             # Fields of models/sketch.py:Sketch, explained there: what psi lacks of the text that
             # the reading head reads, drawn for the denoiser (layers 0: it sees psi alone, as
             # published). Stage sketch trains it.
-            "sketch": {"layers": 0, "features": 128, "heads": 4, "patch": 2},
+            "sketch": {
+                "layers": 0,
+                "features": 128,
+                "heads": 4,
+                "patch": 2,
+                "text": "probabilities",
+            },
             # Fields of models/unet.py:UNet, explained there.
             "denoiser": {
                 "features": 64,

@@ -43,7 +43,7 @@ def get_config(pictures: str = "") -> ConfigDict:
     )
     config.model.reader.layers = 4
     config.model.denoiser.update(features=32, blocks=1)
-    config.model.sketch.layers = 2
+    config.model.sketch.update(layers=2, text="likeliest")
     config.stages = ("psi", "sketch", "diffusion")
     config.psi.update(
         steps=100_000,

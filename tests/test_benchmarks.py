@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies import study
+from benchmarks.studies import samples, study
 from benchmarks.studies.variants import STUDIES
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods import registry
+from lpdiff_jax.plate_text import Reading
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
@@ -92,3 +93,14 @@ def test_a_table_leaves_out_what_a_variant_lacks():
     lines = study.as_table(recipe, rows).splitlines()
     assert lines[2].startswith("| a | 3 / 4 | 14.25 |  |")
     assert lines[-1] == "b: nan"
+
+
+def test_samples_are_compared_character_by_character():
+    head = Reading("A12", 0.5, (0.99, 0.4, 0.6))
+    first, second, third = samples.compare(head, ["A12", "A13", "A1"], "A13")
+    assert first == samples.Character(0.99, True, pytest.approx(1 / 3), True)
+    assert second.right and third == samples.Character(0.6, False, 0.0, True)
+    assert not list(samples.compare(head, ["A1"], "A1"))  # another length: no character in common
+    lines = list(samples.rows([first, second, third, first]))
+    assert lines[0][:3] == ["0.3 to 0.5", "1", "1.00"]
+    assert lines[-1] == ["0.97 to 1", "2", "1.00", "0.33", "1.00"]

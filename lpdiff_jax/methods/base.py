@@ -160,6 +160,16 @@ class DrawsInSteps(Protocol):
 
 
 @runtime_checkable
+class Supposes(Protocol):
+    """A method whose further samples of a plate suppose something else than its first."""
+
+    def suppose(
+        self, variables: Variables, estimate: Estimate, keys: jax.Array, numbers: jax.Array
+    ) -> Estimate:
+        """What is supposed for samples of these numbers [B], by keys [B]; 0: what is likeliest."""
+
+
+@runtime_checkable
 class Denoises(Protocol):
     """A method with a denoiser that can be called alone."""
 

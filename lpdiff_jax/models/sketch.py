@@ -8,6 +8,8 @@ import jax.numpy as jnp
 
 from lpdiff_jax.models.layers import Dtype, depth_to_space, space_to_depth, windows
 
+TEXTS = ("probabilities", "likeliest")
+
 
 class Sketch(nn.Module):
     """Draws the residual of a plate that has a given text, column by column.
@@ -22,24 +24,28 @@ class Sketch(nn.Module):
       features: the width of tokens.
       heads: the number of heads of each attention.
       patch: the columns of pixels that a token draws.
+      text: what is drawn: 'probabilities', those of the head as they are, so a mixture of
+        characters where it is unsure; or 'likeliest', one text. It is trained with the true one
+        then, and further samples of a plate suppose other texts, as likely as the head says.
     """
 
     layers: int
     features: int = 128
     heads: int = 4
     patch: int = 2
+    text: str = "probabilities"
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, slots: jax.Array, psi: jax.Array) -> jax.Array:
-        """Draws slots [B, S, classes], probabilities, on psi [B, H, W, 3]: [B, H, W, 3], scaled."""
+    def __call__(self, text: jax.Array, psi: jax.Array) -> jax.Array:
+        """Draws a text [B, S, classes] on psi [B, H, W, 3]: [B, H, W, 3], scaled."""
         image = space_to_depth(psi.astype(self.dtype), self.patch)
         batch, height, width, _ = image.shape
         x = self._columns(image.swapaxes(1, 2).reshape(batch, width, -1))
-        text = nn.Dense(self.features, dtype=self.dtype, name="characters")(slots)
-        text = text + self._positions("slot_positions", slots.shape[1])
+        asked = nn.Dense(self.features, dtype=self.dtype, name="characters")(text)
+        asked = asked + self._positions("slot_positions", text.shape[1])
         for i in range(self.layers):
-            x = self._layer(x, text, f"layer_{i}")
+            x = self._layer(x, asked, f"layer_{i}")
         # It begins with nothing drawn.
         strokes = nn.Dense(
             height * self.patch**2 * 3,
@@ -92,6 +98,12 @@ class Sketch(nn.Module):
 
     def _norm(self, name: str) -> nn.LayerNorm:
         return nn.LayerNorm(dtype=self.dtype, name=name)
+
+
+def likeliest(slots: jax.Array) -> jax.Array:
+    """Certainty of the likeliest class of each slot [B, S, classes]."""
+    # Without argmax and one_hot, which fewer programs than comparisons can take over.
+    return (slots == slots.max(-1, keepdims=True)).astype(slots.dtype)
 
 
 def _expected(key: jax.Array, shape: tuple[int, int, int], dtype: Dtype) -> jax.Array:

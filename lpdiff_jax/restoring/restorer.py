@@ -12,7 +12,15 @@ import numpy as np
 
 from lpdiff_jax.compilation import jit
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.methods.base import Denoises, DrawsInSteps, Estimate, How, Method, Variables
+from lpdiff_jax.methods.base import (
+    Denoises,
+    DrawsInSteps,
+    Estimate,
+    How,
+    Method,
+    Supposes,
+    Variables,
+)
 from lpdiff_jax.parallel.devices import split_over_local_devices
 from lpdiff_jax.plate_text import Reading
 from lpdiff_jax.restoring.loading import load
@@ -275,15 +283,18 @@ class _Compiled:
 @functools.lru_cache(maxsize=16)
 def _compiled(method: Method) -> _Compiled:
     denoise = jit(method.predict_noise) if isinstance(method, Denoises) else None
-    draw = jit(functools.partial(_draw, method.draw), static_argnames="how")
+    suppose = method.suppose if isinstance(method, Supposes) else None
+    draw = jit(functools.partial(_draw, method.draw, suppose), static_argnames="how")
     draw_steps = None
     if isinstance(method, DrawsInSteps):
-        draw_steps = jit(functools.partial(_draw, method.draw_steps), static_argnames="how")
+        drawn = functools.partial(_draw, method.draw_steps, suppose)
+        draw_steps = jit(drawn, static_argnames="how")
     return _Compiled(jit(method.estimate), draw, draw_steps, denoise)
 
 
 def _draw(
     draw: Callable[..., jax.Array],
+    suppose: Callable[..., Estimate] | None,
     variables: Variables,
     estimate: Estimate,
     seeds: jax.Array,
@@ -293,7 +304,10 @@ def _draw(
 ) -> jax.Array:
     """What is drawn [B, ...]; each one's noise is keyed by its seed [B] and its number [B]."""
     key_of = lambda seed, number: jax.random.fold_in(jax.random.key(seed), number)  # noqa: E731
-    return draw(variables, estimate, jax.vmap(key_of)(seeds, numbers), how)
+    keys = jax.vmap(key_of)(seeds, numbers)
+    if suppose is not None:
+        estimate = suppose(variables, estimate, keys, numbers)
+    return draw(variables, estimate, keys, how)
 
 
 def _as_seeds(seed: int | Sequence[int]) -> np.ndarray:

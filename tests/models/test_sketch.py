@@ -6,10 +6,13 @@ import numpy as np
 import optax
 import pytest
 
+from data_pipeline.example import encode_text
 from lpdiff_jax.errors import UserError
+from lpdiff_jax.methods.lpdiff.losses import guide_of
 from lpdiff_jax.methods.lpdiff.model import build_model
-from lpdiff_jax.models.sketch import Sketch
-from tests.restoring.test_restorer import CONFIG
+from lpdiff_jax.models.sketch import Sketch, likeliest
+from lpdiff_jax.restoring.restorer import Restorer
+from tests.restoring.test_restorer import CONFIG, READER, SAMPLER, draw_variables
 
 CLASSES, SLOTS = 4, 3
 GLYPHS = np.random.default_rng(0).integers(0, 2, (CLASSES, 8, 4, 3)).astype(np.float32)
@@ -85,3 +88,53 @@ def test_impossible_sizes_are_the_users_mistake(wrong):
 def test_without_a_reading_head_there_is_no_text_to_draw():
     with pytest.raises(UserError, match="needs a reading head"):
         build_model(CONFIG | {"sketch": {"layers": 1, "features": 8, "heads": 2}})
+
+
+ONE_TEXT = {"sketch": {"layers": 1, "features": 8, "heads": 2, "text": "likeliest"}}
+
+
+@pytest.fixture(scope="module")
+def restorer():
+    model = build_model(CONFIG | READER | ONE_TEXT)
+    return Restorer(model, draw_variables(model), SAMPLER)
+
+
+def test_it_draws_one_text_and_is_trained_with_the_true_one(restorer):
+    model, variables = restorer.method, restorer.variables
+    frames = jnp.full((2, 2, *model.image_size, 3), 100, jnp.uint8)
+    mask, texts = jnp.ones((2, 2), bool), np.stack([encode_text(text) for text in ("A1", "")])
+    batch = {"frames": frames, "frame_mask": mask, "text": texts}
+    estimate = model.estimate(variables, frames / 127.5 - 1, mask)
+    psi, features = model._estimate(variables, frames / 127.5 - 1, mask)
+    sure = likeliest(estimate.guide.slots)
+    drawn = lambda text: model.sketch.apply(variables["sketch"], text, psi)  # noqa: E731
+    np.testing.assert_allclose(estimate.guide.sketch, drawn(sure), atol=1e-5)
+    taught = guide_of(model, variables, psi, features, batch)
+    true = np.eye(4, dtype=np.float32)[[1, 3, 0]]  # "A1" of AB1, and an empty slot
+    # The second plate has no label.
+    np.testing.assert_allclose(taught.sketch, drawn(jnp.stack([true, sure[1]])), atol=1e-5)
+    assert abs(taught.sketch[0] - estimate.guide.sketch[0]).max() > 1e-3
+
+
+def test_samples_suppose_other_texts_where_the_head_is_unsure(restorer):
+    frames = np.random.default_rng(1).uniform(-1, 1, (1, 2, *restorer.image_size, 3))
+    estimate = restorer.estimate(frames)
+    slots = jnp.asarray([[[0, 1, 0, 0], [0, 0.5, 0.5, 0], [1, 0, 0, 0]]], jnp.float32)
+    unsure = estimate._replace(guide=estimate.guide._replace(slots=slots))
+    keys, numbers = jax.random.split(jax.random.key(0), 16), jnp.arange(16)
+    many = jax.tree.map(lambda x: jnp.repeat(x, 16, axis=0), unsure)
+    sketches = restorer.method.suppose(restorer.variables, many, keys, numbers).guide.sketch
+    np.testing.assert_array_equal(sketches[0], unsure.guide.sketch[0])
+    texts = np.eye(4, dtype=np.float32)[[[1, 1, 0], [1, 2, 0]]]
+    psi = jnp.repeat(unsure.guide.psi, 2, axis=0)
+    one, other = restorer.method.sketch.apply(restorer.variables["sketch"], texts, psi)
+    is_one = [np.allclose(sketch, one, atol=1e-5) for sketch in sketches[1:]]
+    is_other = [np.allclose(sketch, other, atol=1e-5) for sketch in sketches[1:]]
+    assert all(a != b for a, b in zip(is_one, is_other, strict=True))
+    assert 2 < sum(is_one) < 13
+
+
+def test_the_first_of_several_samples_is_the_only_one_of_one(restorer):
+    frames = np.random.default_rng(1).uniform(-1, 1, (2, 2, *restorer.image_size, 3))
+    three = restorer.restore(frames, samples=3)
+    np.testing.assert_allclose(three[:, :1], restorer.restore(frames), atol=1e-5)

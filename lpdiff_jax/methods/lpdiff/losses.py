@@ -9,6 +9,7 @@ from lpdiff_jax.methods.base import Batch, Params, Variables
 from lpdiff_jax.methods.lpdiff.model import Guide, LPDiff
 from lpdiff_jax.models.reading_head import ReadingHead
 from lpdiff_jax.models.straightening import corners_of
+from lpdiff_jax.plate_text import slot_labels
 
 
 def apply_condition(
@@ -48,8 +49,11 @@ def guide_of(
     model: LPDiff, variables: Variables, psi: jax.Array, features: jax.Array, batch: Batch
 ) -> Guide:
     """What the denoiser is conditioned on for a batch; see `LPDiff.guide`."""
-    frames, mask = to_float(batch["frames"]), batch["frame_mask"]
-    return model.guide(variables, psi, features, frames, mask)
+    frames, mask, truth = to_float(batch["frames"]), batch["frame_mask"], None
+    if model.sketch is not None and model.sketch.text == "likeliest":
+        assert model.reader is not None and model.slot_reader is not None  # it draws their text
+        truth = slot_labels(batch["text"], model.slot_reader.charset, model.reader.slots)
+    return model.guide(variables, psi, features, frames, mask, truth)
 
 
 def psi_loss(

@@ -19,7 +19,7 @@ from lpdiff_jax.models.condition import ConditionNetwork
 from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
 from lpdiff_jax.models.layers import masked_mean
 from lpdiff_jax.models.reading_head import ALIGNMENTS, ReadingHead
-from lpdiff_jax.models.sketch import Sketch
+from lpdiff_jax.models.sketch import TEXTS, Sketch, likeliest
 from lpdiff_jax.models.unet import UNet
 from lpdiff_jax.plate_text import SlotReader
 
@@ -28,21 +28,24 @@ NETWORKS = ("condition", "reader", "sketch", "denoiser")
 
 
 class Guide(NamedTuple):
-    """What the denoiser is conditioned on.
+    """What the denoiser is conditioned on, and what other samples would be.
 
     Attributes:
       psi: [B, H, W, 3], the condition network's first estimate, not clipped.
       sketch: [B, H, W, 3], the drawn residual of the reading head's text; None without a sketch.
       frame: [B, H, W, 3], the mean of the frames; None where the denoiser is not shown it.
+      slots: [B, S, classes], the text's probabilities, of which `suppose` draws other texts; None
+        where there is one sketch for all samples.
     """
 
     psi: jax.Array
     sketch: jax.Array | None = None
     frame: jax.Array | None = None
+    slots: jax.Array | None = None
 
     def stacked(self) -> jax.Array:
-        """All of it in channels, as the denoiser takes it: [B, H, W, 3, 6 or 9]."""
-        parts = [part for part in self if part is not None]
+        """All that the denoiser is shown, in channels: [B, H, W, 3, 6 or 9]."""
+        parts = [part for part in (self.psi, self.sketch, self.frame) if part is not None]
         return jnp.concatenate(parts, axis=-1) if len(parts) > 1 else self.psi
 
 
@@ -146,6 +149,7 @@ class LPDiff:
         features: Any,
         frames: jax.Array,
         mask: jax.Array | None = None,
+        truth: jax.Array | None = None,
     ) -> Guide:
         """What the denoiser is conditioned on.
 
@@ -155,16 +159,47 @@ class LPDiff:
           features: [B, h, w, C], the condition network's.
           frames: [B, N, H, W, 3].
           mask: [B, N] bool; None means that all frames are real.
+          truth: [B, S], the true classes of the slots, negative in a plate that is not labelled;
+            a sketch of one text is trained with it.
         """
-        sketch = frame = None
+        sketch = frame = slots = None
         if self.sketch is not None and "sketch" in variables:
             # Not divided by the temperature, which is fitted after training.
-            slots = self.read(variables, features)
-            sketch = self.sketch.apply(variables["sketch"], slots, psi)
+            text = self.read(variables, features)
+            if self.sketch.text == "likeliest":
+                slots, text = text, likeliest(text)
+                if truth is not None:
+                    true = jax.nn.one_hot(truth, text.shape[-1])
+                    text = jnp.where((truth >= 0).all(1)[:, None, None], true, text)
+            sketch = self._drawn(variables, text, psi)
         if self.guide_frame:
             real = jnp.ones(frames.shape[:2], bool) if mask is None else mask
             frame = masked_mean(frames, real)
-        return Guide(psi, sketch, frame)  # type: ignore[arg-type]
+        return Guide(psi, sketch, frame, slots)
+
+    def suppose(
+        self, variables: Variables, estimate: Estimate, keys: jax.Array, numbers: jax.Array
+    ) -> Estimate:
+        """The first sample (number 0) shows the likeliest text, others one drawn by its odds.
+
+        Each character is drawn by itself, with the odds that the calibrated reading head gives it:
+        so samples differ where the head is unsure, and agree where it is sure.
+        """
+        guide: Guide = estimate.guide
+        if guide.slots is None or guide.sketch is None or self.slot_reader is None:
+            return estimate
+        odds = jnp.log(guide.slots + 1e-9) / self.slot_reader.temperature
+        drawn = jax.vmap(lambda key, odds: jax.random.categorical(key, odds))(keys, odds)
+        text = jax.nn.one_hot(drawn, odds.shape[-1])
+        other = self._drawn(variables, text, guide.psi)
+        sketch = jnp.where(numbers[:, None, None, None] == 0, guide.sketch, other)
+        return estimate._replace(guide=guide._replace(sketch=sketch))
+
+    def _drawn(self, variables: Variables, text: jax.Array, psi: jax.Array) -> jax.Array:
+        """The sketch of a text [B, S, classes]."""
+        assert self.sketch is not None
+        drawn: Any = self.sketch.apply(variables["sketch"], text, psi)
+        return drawn
 
     def guide_of(self, variables: Variables, image: jax.Array) -> Guide:
         """A guide that knows of nothing but psi [B, H, W, 3]: nothing drawn, a grey frame."""
@@ -387,4 +422,5 @@ def _build_sketch(config: Mapping[str, Any] | None, dtype: Any) -> Sketch | None
         return None
     if config["layers"] < 0 or config["features"] % config["heads"]:
         raise ValueError("sketch.layers is at least 0, sketch.features a multiple of sketch.heads")
+    check_choice("sketch.text", config.get("text", TEXTS[0]), TEXTS)
     return Sketch(**frozen(config), dtype=dtype)
