@@ -165,7 +165,7 @@ def test_restore_computes_what_the_sampler_computes(reference, variables):
 def test_a_model_with_a_sketch(tmp_path):
     """psi comes with the sketch behind it, which the denoiser's step takes; all three agree."""
     reader = {"charset": "AB1", "temperature": 1.0, "readable": 0.9, "slots": 3, "features": 8}
-    sketch = {"layers": 1, "features": 8, "heads": 2}
+    sketch = {"layers": 1, "features": 8, "heads": 2, "text": "likeliest"}
     config = CONFIG["model"] | {"sketch": sketch, "reader": reader | {"layers": 1, "heads": 2}}
     model = build_model(config)
     variables = random_variables(model)
