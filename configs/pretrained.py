@@ -20,8 +20,8 @@ from ml_collections import ConfigDict
 
 from configs import compact
 
-# Shares of the two cameras, and of groups without colour: 13 % in both.
-_CAMERAS = {"real-like": 0.6, "varied": 0.4}
+# Shares of the cameras; that of groups without colour is 13 % in each.
+_CAMERAS = {"real-like": 0.45, "varied": 0.3, "real-like-1": 0.25}
 _GREY = {"grey": (-7.0, 1.0)}
 # What plates are made of, and its share where there are pictures.
 _AS_THEY_ARE, _SET_ANEW, _DRAWN, _UNIFORM = 0.44, 0.22, 0.17, 0.17
