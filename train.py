@@ -5,7 +5,10 @@ The same as `lpdiff train`; lpdiff_jax/cli/train.py explains it.
 
 import sys
 
-from lpdiff_jax.cli.train import main
+from lpdiff_jax import allocator
 
 if __name__ == "__main__":
+    allocator.settle(sys.argv[1:])  # before what takes long to import
+    from lpdiff_jax.cli.train import main
+
     main(sys.argv[1:])

@@ -13,6 +13,7 @@ how much was computed where others share the machine. Ratios are PyTorch's media
 import argparse
 import importlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -26,9 +27,15 @@ HERE = Path(__file__).parent
 class Worker:
     """A process that takes a training step for every line it is sent."""
 
-    def __init__(self, python: str, script: str, settings: dict):
+    def __init__(
+        self, python: str, script: str, settings: dict, environment: dict[str, str] | None = None
+    ):
         self._process = subprocess.Popen(
-            [python, str(HERE / script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [python, str(HERE / script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | (environment or {}),
         )
         self.about = self.ask(settings)
 

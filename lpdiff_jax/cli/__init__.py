@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from lpdiff_jax import __version__
+from lpdiff_jax import __version__, allocator
 from lpdiff_jax.cli.endings import ending_of, prepare_streams, tell
 from lpdiff_jax.stopping import by_signals
 
@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns 0, or a status of `endings`: 2 for a user's mistake."""
     prepare_streams()
     words = sys.argv[1:] if argv is None else list(argv)
+    if words and words[0] == "train":
+        allocator.settle(words)
     if words and words[0] in SCRIPTS:
         _module(SCRIPTS[words[0]]).main(words[1:])  # exits
     args = build_parser().parse_args(words)
