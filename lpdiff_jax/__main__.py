@@ -1,8 +1,6 @@
 """`python -m lpdiff_jax` is the `lpdiff` command."""
 
-import sys
-
-from lpdiff_jax.cli import main
+from lpdiff_jax.cli import program
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()

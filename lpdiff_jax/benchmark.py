@@ -83,7 +83,7 @@ class Row:
     memory_mb: float
 
 
-def load(source: str | None, dtype: str | None = None) -> Restorer:
+def load(source: str | Path | None, dtype: str | None = None) -> Restorer:
     """A model, or the untrained model of a configuration file (speed does not depend on weights).
 
     Args:

@@ -11,8 +11,12 @@ class UserError(Exception):
     """
 
 
-class Preempted(Exception):
-    """A signal stopped the run, after its state was saved; the same command goes on from there."""
+class Preempted(BaseException):
+    """A signal stopped the run, after its state was saved; the same command goes on from there.
+
+    No `Exception`, as KeyboardInterrupt is none: a signal arrives anywhere, also where a decoder's
+    failures are caught, and would make a sound picture a damaged one.
+    """
 
 
 def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:

@@ -1,6 +1,8 @@
 """Signals end a program by an exception, wherever they arrive."""
 
 import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -35,6 +37,25 @@ def test_a_signal_that_arrives_in_a_destructor_is_not_lost(number, kind):
         del thing  # Python can only print what is raised there
         time.sleep(5)
         pytest.fail("the signal was lost")
+
+
+def test_no_failure_is_taken_for_what_a_signal_has_raised():
+    """As a decoder takes whatever a damaged picture raises."""
+    with pytest.raises(Preempted), by_signals("go on"):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Exception:
+            pytest.fail("the picture would have been damaged")
+
+
+def test_leaving_does_what_is_left_to_do_and_waits_for_no_thread():
+    words = (
+        "import atexit, threading, time; from lpdiff_jax.cli.endings import leave; "
+        "atexit.register(print, 'cleaned'); threading.Thread(target=time.sleep, args=[60]).start();"
+        "print('said', end=' '); leave(75)"
+    )
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stdout) == (75, "said cleaned\n"), done.stderr
 
 
 def test_other_threads_are_left_alone():

@@ -10,10 +10,10 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from lpdiff_jax import __version__, allocator
-from lpdiff_jax.cli.endings import ending_of, prepare_streams, tell
+from lpdiff_jax.cli.endings import INTERRUPTIONS, ending_of, leave, prepare_streams, tell
 from lpdiff_jax.stopping import by_signals
 
 # Subcommand -> module of this package, with flags of its own.
@@ -74,3 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         tell(f"lpdiff {args.command}", ending[0])
         return ending[1]
+
+
+def program() -> NoReturn:
+    """The `lpdiff` command as a program: `main`, then the end of this process."""
+    status = main()
+    if status in INTERRUPTIONS:
+        leave(status)
+    sys.exit(status)

@@ -34,6 +34,10 @@ def whole(low: int, high: int) -> Callable[[str], int]:
     return number
 
 
+# Calls of the denoiser; that a schedule has as many, the sampler checks.
+STEPS = whole(1, 1_000_000)
+
+
 def seed(text: str) -> int:
     """A seed of random numbers."""
     return whole(0, LARGEST_SEED)(text)

@@ -2,6 +2,8 @@
 
 import argparse
 
+from lpdiff_jax.cli import arguments
+
 HELP = "measure how fast plates are restored on this machine, and how fast they could be"
 
 
@@ -9,15 +11,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
     parser.add_argument(
         "--model",
+        type=arguments.path,
         help="a model, or a configuration file for an untrained one (default: the packaged model)",
     )
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32], help="plates at a time")
+    count = arguments.whole(1, 100_000)
     parser.add_argument(
-        "--steps", type=int, nargs="+", help="denoiser calls (default: the model's)"
+        "--batch", type=count, nargs="+", default=[1, 8, 32], help="plates at a time"
+    )
+    parser.add_argument(
+        "--steps", type=count, nargs="+", help="denoiser calls (default: the model's)"
     )
     parser.add_argument("--dtype", help="float32, bfloat16 or float16 (default: the model's)")
     parser.add_argument(
-        "--repeats", type=int, default=20, help="calls per measurement (default 20)"
+        "--repeats", type=count, default=20, help="calls per measurement (default 20)"
     )
     parser.add_argument("--profile", action="store_true", help="also say where the time goes")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -32,10 +38,7 @@ def run(args: argparse.Namespace) -> None:
 
     from lpdiff_jax import benchmark
     from lpdiff_jax.compilation import enable_compilation_cache
-    from lpdiff_jax.errors import UserError
 
-    if min([args.repeats, *args.batch, *(args.steps or [])]) < 1:
-        raise UserError("--batch, --steps and --repeats must be at least 1")
     enable_compilation_cache()
     restorer = benchmark.load(args.model, args.dtype)
     machine = benchmark.measure_machine((np.dtype(restorer.method.dtype).name,))

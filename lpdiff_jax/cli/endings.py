@@ -1,9 +1,12 @@
 """How a command ends: what a user is meant to read, and the status that a script can tell it by."""
 
+import atexit
+import contextlib
 import errno
 import io
 import os
 import sys
+from typing import NoReturn
 
 from data_pipeline.errors import DataError
 from data_pipeline.files import FULL
@@ -15,6 +18,7 @@ MISTAKE = 2
 # on from there, and a scheduler may tell it from a mistake (2) and a failure (1).
 PREEMPTED = 75
 INTERRUPTED = 130
+INTERRUPTIONS = (PREEMPTED, INTERRUPTED)
 # Of a line of a message, which may have what a file says in it.
 _LONGEST = 1500
 _BROKEN_PIPE = 141  # as a shell has it for SIGPIPE
@@ -60,6 +64,19 @@ def shown(message: str) -> str:
 def _line(text: str) -> str:
     whole = printable(text)
     return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST // 2]} ... {whole[-200:]}"
+
+
+def leave(status: int) -> NoReturn:
+    """Ends this process at once, once what was to be done at its end is done.
+
+    For one that a signal has interrupted: XLA may be computing still, in threads of its own, and
+    crashes (SIGSEGV) when Python takes itself apart around them.
+    """
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(status)
 
 
 def prepare_streams() -> None:

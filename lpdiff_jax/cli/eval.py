@@ -9,6 +9,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict
 
+from data_pipeline.files import local_path
 from lpdiff_jax.cli import scripts
 
 HELP = "evaluate a trained model: image metrics and reading, with intervals, as a report"
@@ -20,6 +21,10 @@ def main(argv: Sequence[str]) -> None:
     scripts.define_process_flags()
     _define_flags()
     scripts.run(evaluate_and_print, argv)
+
+
+# Flags that name a file or folder.
+_PLACES = ("model", "data", "output", "reader", "charset", "weights_dir")
 
 
 def _define_flags() -> None:
@@ -62,6 +67,8 @@ def evaluate_and_print(config: ConfigDict, workdir: Path) -> None:
     require_platform()
 
     given = flags.FLAGS.flag_values_dict()
+    places = {name: str(local_path(given[name])) for name in _PLACES if given[name] is not None}
+    given |= places
     chosen = {name: given[name] for name in ("limit", "samples", "steps")}
     common = {
         "model": given["model"],

@@ -3,33 +3,46 @@
 import argparse
 import json
 
+from lpdiff_jax.cli import arguments
+
 HELP = "write a model's functions, such as the whole restoration, as StableHLO and ONNX"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="work directory, model directory or .pth")
-    parser.add_argument("output", metavar="OUT", help="folder to write; new or empty")
+    parser.add_argument(
+        "model",
+        type=arguments.path,
+        metavar="MODEL",
+        help="work directory, model directory or .pth",
+    )
+    parser.add_argument(
+        "output", type=arguments.path, metavar="OUT", help="folder to write; new or empty"
+    )
     parser.add_argument(
         "--format",
         action="append",
         choices=("stablehlo", "onnx"),
         help="write only this format (default: both)",
     )
-    parser.add_argument("--frames", type=int, default=3, help="frames per plate (default 3)")
-    parser.add_argument("--steps", type=int, help="denoiser calls (default: the model's)")
+    parser.add_argument(
+        "--frames",
+        type=arguments.whole(1, 1000),
+        default=3,
+        help="frames per plate (default 3)",
+    )
+    parser.add_argument(
+        "--steps", type=arguments.STEPS, help="denoiser calls (default: the model's)"
+    )
     parser.add_argument("--sampler", help="sampler (default: the model's)")
     parser.add_argument("--json", action="store_true", help="print export.json")
 
 
 def run(args: argparse.Namespace) -> None:
     """Exports the model."""
-    from lpdiff_jax.errors import UserError
     from lpdiff_jax.export.files import FORMATS, export_model
     from lpdiff_jax.restoring.restorer import Restorer
 
-    if args.frames < 1:
-        raise UserError(f"--frames is at least 1, not {args.frames}")
     restorer = Restorer.load(args.model)
     method = restorer.method
     how = method.choose(restorer.defaults, sampler=args.sampler, steps=args.steps)

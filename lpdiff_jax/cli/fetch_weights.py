@@ -1,7 +1,8 @@
 """`lpdiff fetch-weights`: fetches the networks that judge images."""
 
 import argparse
-from pathlib import Path
+
+from lpdiff_jax.cli import arguments
 
 HELP = "fetch the weights of the reader, LPIPS, FID (all), or of the detector of plates"
 
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--weights-dir",
-        type=Path,
+        type=arguments.path,
         help="where the files go (default: LPDIFF_WEIGHTS_DIR, or lpdiff in the user's cache)",
     )
 

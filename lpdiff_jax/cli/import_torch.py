@@ -33,13 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--norm-groups",
-        type=int,
+        type=arguments.whole(1, 16_384),
         default=32,
         help="groups of GroupNorm in training, which the file does not tell (default: 32)",
     )
     parser.add_argument(
         "--image-size",
-        type=int,
+        type=arguments.whole(1, 16_384),
         nargs=2,
         default=(112, 224),
         metavar=("HEIGHT", "WIDTH"),
@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--chain-steps",
-        type=int,
+        type=arguments.STEPS,
         default=15,
         help="ResShift: steps of the chain it was trained with, 15 or 4 (default: 15)",
     )
@@ -61,9 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Reads the checkpoint, writes the folder and says what was found."""
+    from lpdiff_jax.parallel.platform import require_platform
     from lpdiff_jax.pytorch.checkpoint import read_checkpoint
     from lpdiff_jax.storage.model_directory import save_model
 
+    require_platform()
     checkpoint = read_checkpoint(
         args.checkpoint,
         norm_groups=args.norm_groups,

@@ -1,14 +1,15 @@
 """`lpdiff label`: texts for a data set without labels, read from its ground truth."""
 
 import argparse
-from pathlib import Path
+
+from lpdiff_jax.cli import arguments
 
 HELP = "make labels.json by reading the ground truth, where two readings agree"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
-    parser.add_argument("root", type=Path, help="a tree in MDLP's layout")
+    parser.add_argument("root", type=arguments.path, help="a tree in MDLP's layout")
     parser.add_argument("--split", help="label only this split (default: every split)")
     parser.add_argument(
         "--min-confidence",
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pattern", help="regular expression of a plate's text (default: Chinese civil plates)"
     )
-    parser.add_argument("--weights-dir", type=Path, help="where the reader's weights are")
+    parser.add_argument("--weights-dir", type=arguments.path, help="where the reader's weights are")
 
 
 def run(args: argparse.Namespace) -> None:

@@ -3,6 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from lpdiff_jax.cli import arguments
 from lpdiff_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -15,8 +16,15 @@ DTYPES = ("float16", "bfloat16", "float32")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", help="work directory or checkpoint of train.py")
-    parser.add_argument("output", metavar="OUT", help="folder to write; new or empty")
+    parser.add_argument(
+        "model",
+        type=arguments.path,
+        metavar="MODEL",
+        help="work directory or checkpoint of train.py",
+    )
+    parser.add_argument(
+        "output", type=arguments.path, metavar="OUT", help="folder to write; new or empty"
+    )
     parser.add_argument(
         "--dtype",
         choices=DTYPES,
@@ -24,11 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="precision of the weights (default: float16)",
     )
     parser.add_argument(
-        "--calibrate", metavar="DATA",
+        "--calibrate", type=arguments.path, metavar="DATA",
         help="labelled plates (MDLP tree or shards) to fit the reading head's confidence on",
     )  # fmt: skip
     parser.add_argument("--split", default="val", help="the split of DATA (default: val)")
-    parser.add_argument("--steps", type=int, help="default denoiser calls of the packed model")
+    parser.add_argument(
+        "--steps", type=arguments.STEPS, help="default denoiser calls of the packed model"
+    )
     parser.add_argument("--sampler", help="default sampler of the packed model")
     parser.add_argument(
         "--without", action="append", default=[], metavar="NETWORK",
@@ -38,19 +48,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Writes the folder and says what is in it."""
-    from pathlib import Path
-
     import jax
     import numpy as np
 
     from lpdiff_jax.methods import registry
+    from lpdiff_jax.parallel.platform import require_platform
     from lpdiff_jax.restoring.loading import load_run
     from lpdiff_jax.restoring.restorer import Restorer
     from lpdiff_jax.storage.model_directory import WEIGHTS, save_model
 
-    if not Path(args.model).is_dir():
+    require_platform()
+    if not args.model.is_dir():
         raise UserError(f"{args.model}: no such work directory")
-    loaded = load_run(Path(args.model))
+    loaded = load_run(args.model)
     variables = _without(loaded.variables, args.without)
     changes = {"name": args.sampler, "steps": args.steps}
     sampler = {**loaded.defaults, **{name: v for name, v in changes.items() if v is not None}}
@@ -66,7 +76,7 @@ def run(args: argparse.Namespace) -> None:
         stored["model"]["reader"] = dict(stored["model"]["reader"]) | found
     save_model(args.output, stored, small)
     count = sum(x.size for x in jax.tree.leaves(small))
-    size = (Path(args.output) / WEIGHTS).stat().st_size / 1e6
+    size = (args.output / WEIGHTS).stat().st_size / 1e6
     print(f"{args.output}: {', '.join(small)}; {count:,} parameters, {size:.1f} MB")
 
 

@@ -1,22 +1,30 @@
 """`lpdiff restore`: a user's own frames in, restored plates out."""
 
 import argparse
-import contextlib
 import json
-import signal
 import sys
-from collections.abc import Iterator
 from typing import Any
+
+from lpdiff_jax.cli import arguments
 
 HELP = "restore plates from frames: one folder per plate, a picture or a video"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="folder, image or video")
-    parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
+    parser.add_argument(
+        "inputs", type=arguments.path, nargs="+", metavar="INPUT", help="folder, image or video"
+    )
+    parser.add_argument(
+        "--output",
+        type=arguments.path,
+        required=True,
+        metavar="DIR",
+        help="where the results go",
+    )
     parser.add_argument(
         "--model",
+        type=arguments.path,
         help="work directory, model directory or ..._gen.pth (default: the packaged model)",
     )
     _add_places(parser.add_argument_group("where the plates are"))
@@ -33,6 +41,7 @@ def _add_places(group: Any) -> None:
     )
     group.add_argument(
         "--boxes",
+        type=arguments.path,
         metavar="FILE",
         help="plates, frame by frame: CSV, JSON, MOT, COCO, LabelMe, YOLO",
     )
@@ -48,18 +57,32 @@ def _add_places(group: Any) -> None:
     )
     group.add_argument(
         "--max-frames",
-        type=int,
+        type=arguments.whole(1, 1000),
         default=5,
         help="most frames used per plate: the nearest ones (default 5)",
     )
 
 
 def _add_drawing(group: Any) -> None:
-    group.add_argument("--steps", type=int, help="denoiser calls (default: the model's)")
+    group.add_argument(
+        "--steps", type=arguments.STEPS, help="denoiser calls (default: the model's)"
+    )
     group.add_argument("--sampler", help="sampler (default: the model's)")
-    group.add_argument("--samples", type=int, default=1, help="restorations per plate (default 1)")
-    group.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
-    group.add_argument("--batch-size", type=int, default=16, help="plates at a time (default 16)")
+    group.add_argument(
+        "--samples",
+        type=arguments.whole(1, 256),
+        default=1,
+        help="restorations per plate (default 1)",
+    )
+    group.add_argument(
+        "--seed", type=arguments.seed, default=0, help="seed of the noise (default 0)"
+    )
+    group.add_argument(
+        "--batch-size",
+        type=arguments.whole(1, 4096),
+        default=16,
+        help="plates at a time (default 16)",
+    )
     group.add_argument(
         "--dtype", help="precision: float32, bfloat16 or float16 (default: the model's)"
     )
@@ -67,13 +90,20 @@ def _add_drawing(group: Any) -> None:
 
 def _add_results(group: Any) -> None:
     group.add_argument(
-        "--scale", type=int, default=4, help="enlargement of the pictures (default 4)"
+        "--scale",
+        type=arguments.whole(1, 16),
+        default=4,
+        help="enlargement of the pictures (default 4)",
     )
     group.add_argument(
         "--native", action="store_true", help="also write the model's own pixels, unmarked"
     )
     group.add_argument(
-        "--hypotheses", type=int, default=5, metavar="N", help="likeliest texts (default 5)"
+        "--hypotheses",
+        type=arguments.whole(1, 1000),
+        default=5,
+        metavar="N",
+        help="likeliest texts (default 5)",
     )
     group.add_argument(
         "--no-syntax", action="store_true", help="hypotheses may be texts that no plate has"
@@ -88,9 +118,7 @@ def _add_results(group: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     """Restores every plate; returns 2 when some could not be, after the others are done."""
     from lpdiff_jax.compilation import enable_compilation_cache
-    from lpdiff_jax.errors import Preempted
     from lpdiff_jax.restoring.files import RESULTS, restore_to_folder
-    from lpdiff_jax.restoring.inputs import local_path
     from lpdiff_jax.restoring.plates import Options
     from lpdiff_jax.restoring.provenance import identify_model
     from lpdiff_jax.restoring.restorer import Restorer
@@ -117,33 +145,30 @@ def run(args: argparse.Namespace) -> int:
         if speaks:
             say(plate_line(entry))
 
-    with _stopped_by_sigterm():
-        try:
-            problems = restore_to_folder(
-                restorer,
-                args.inputs,
-                args.output,
-                options,
-                progress,
-                files=files,
-                model=identify_model(args.model, restorer),
-                on_plate=on_plate,
-            )
-        except Preempted as stopped:
-            say(f"lpdiff restore: {stopped}", sys.stderr)
-            return 75
-        finally:
-            progress.close()
+    try:
+        problems = restore_to_folder(
+            restorer,
+            args.inputs,
+            args.output,
+            options,
+            progress,
+            files=files,
+            model=identify_model(args.model, restorer),
+            on_plate=on_plate,
+        )
+    finally:
+        progress.close()
     for problem in problems:
         say(f"left out: {problem}", sys.stderr)
-    folder = local_path(args.output)
     if args.json:
-        say_json((folder / RESULTS).read_text(encoding="utf-8"))
+        say_json((args.output / RESULTS).read_text(encoding="utf-8"))
     elif speaks:
         first = restorer.method.first_picture
         if first and not restorer.draws_vary:
             say(f"this model has nothing yet that goes on from {first}: the plates are {first}")
-        say(f"{counts['plates']} plates in {folder}: index.html, restored/, sheets/, {RESULTS}")
+        say(
+            f"{counts['plates']} plates in {args.output}: index.html, restored/, sheets/, {RESULTS}"
+        )
     return 2 if problems else 0
 
 
@@ -158,7 +183,6 @@ def say_json(text: str) -> None:
 def _file_options(args: argparse.Namespace) -> Any:
     from lpdiff_jax.restoring.boxes import parse_boxes, read_boxes
     from lpdiff_jax.restoring.files import FileOptions
-    from lpdiff_jax.restoring.inputs import local_path
     from lpdiff_jax.restoring.video import Clip, parse_time
 
     clip = Clip(
@@ -174,7 +198,7 @@ def _file_options(args: argparse.Namespace) -> Any:
         overwrite=args.overwrite,
         clip=clip,
         box=parse_boxes(args.box) if args.box else None,
-        boxes=tuple(read_boxes(local_path(args.boxes))) if args.boxes else (),
+        boxes=tuple(read_boxes(args.boxes)) if args.boxes else (),
         detector=load_named_detector(args.detect) if args.detect else None,
         force=args.force,
     )
@@ -189,22 +213,3 @@ def load_named_detector(name: str) -> Any:
     if name == "fetched":
         return load_detector(weights.locate(weights.DETECTOR))
     return load_detector(local_path(name))
-
-
-@contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the run as Ctrl-C does, between two plates, with a status of its own (75)."""
-    from lpdiff_jax.errors import Preempted
-
-    def stop(number: int, frame: Any) -> None:
-        raise Preempted("stopped; what is done stays, and the same command goes on")
-
-    try:
-        before = signal.signal(signal.SIGTERM, stop)
-    except ValueError:  # not in the main thread: who runs it there has its own way to stop it
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -14,7 +14,14 @@ from ml_collections import ConfigDict, config_flags
 
 import configs
 from data_pipeline.files import local_path
-from lpdiff_jax.cli.endings import PREEMPTED, ending_of, prepare_streams, tell
+from lpdiff_jax.cli.endings import (
+    INTERRUPTIONS,
+    PREEMPTED,
+    ending_of,
+    leave,
+    prepare_streams,
+    tell,
+)
 from lpdiff_jax.compilation import enable_compilation_cache
 from lpdiff_jax.parallel import lost
 from lpdiff_jax.parallel.cluster import in_cluster
@@ -170,6 +177,10 @@ def _leave(status: int) -> None:
     processes = sys.modules.get("lpdiff_jax.parallel.processes")
     if processes and status != PREEMPTED:
         processes.leave_at_once(status)
+    jax = sys.modules.get("jax")
+    together = jax is not None and jax.distributed.is_initialized()
+    if status in INTERRUPTIONS and not together:
+        leave(status)
     sys.exit(status)
 
 

@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from pathlib import Path
+
+from lpdiff_jax.cli import arguments
 
 HELP = "restore plates from a web page, or over HTTP"
 _TOKEN = "LPDIFF_TOKEN"
@@ -11,22 +12,40 @@ _TOKEN = "LPDIFF_TOKEN"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's arguments."""
-    parser.add_argument("--model", help="as for lpdiff restore (default: the packaged model)")
+    parser.add_argument(
+        "--model",
+        type=arguments.path,
+        help="as for lpdiff restore (default: the packaged model)",
+    )
     parser.add_argument("--dtype", help="precision: float32, bfloat16 or float16")
     parser.add_argument("--host", default="127.0.0.1", help="address (default: this machine alone)")
-    parser.add_argument("--port", type=int, default=8000, help="port (default 8000; 0: any free)")
+    parser.add_argument(
+        "--port",
+        type=arguments.whole(0, 65_535),
+        default=8000,
+        help="port (default 8000; 0: any free)",
+    )
     parser.add_argument(
         "--token", default=os.environ.get(_TOKEN, ""),
         help=f"what clients must know (default: the variable {_TOKEN}, else nothing)",
     )  # fmt: skip
     parser.add_argument("--detect", metavar="MODEL.onnx", help="as for lpdiff restore")
     parser.add_argument(
-        "--keep", type=Path, metavar="DIR", help="keep every result (default: none)"
+        "--keep", type=arguments.path, metavar="DIR", help="keep every result (default: none)"
     )
     parser.add_argument(
-        "--max-upload", type=int, default=200, metavar="MB", help="of a request (default 200)"
+        "--max-upload",
+        type=arguments.whole(1, 100_000),
+        default=200,
+        metavar="MB",
+        help="of a request (default 200)",
     )
-    parser.add_argument("--queue", type=int, default=4, help="requests that wait (default 4)")
+    parser.add_argument(
+        "--queue",
+        type=arguments.whole(0, 10_000),
+        default=4,
+        help="requests that wait (default 4)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

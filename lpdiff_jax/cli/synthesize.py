@@ -19,12 +19,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "directory", type=arguments.path, metavar="DIR", help="the data set's folder"
     )
-    parser.add_argument("--groups", type=int, required=True, help="groups in train")
-    parser.add_argument("--val-groups", type=int, default=0, help="groups in val (default 0)")
+    count = arguments.whole(0, 10**9)
+    parser.add_argument(
+        "--groups", type=arguments.whole(1, 10**9), required=True, help="groups in train"
+    )
+    parser.add_argument("--val-groups", type=count, default=0, help="groups in val (default 0)")
     parser.add_argument(
         "--seed", type=arguments.whole(0, 2**63 - 1), required=True, help="same seed, same bytes"
     )
-    parser.add_argument("--frames", type=int, default=3, help="far frames per group (default 3)")
+    parser.add_argument(
+        "--frames",
+        type=arguments.whole(1, 1000),
+        default=3,
+        help="far frames per group (default 3)",
+    )
     parser.add_argument(
         "--preset",
         default="real-like",
@@ -44,11 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "default: varied for the preset varied, else each style's own",
     )  # fmt: skip
     parser.add_argument(
-        "--pictures", metavar="PICS", default="",
+        "--pictures", type=arguments.path, metavar="PICS",
         help="a folder of clean pictures of real plates with labels.json, in place of drawn plates",
     )  # fmt: skip
     parser.add_argument(
-        "--corners", metavar="FILE", default="",
+        "--corners", type=arguments.path, metavar="FILE",
         help="with --pictures: what `lpdiff locate` found (default: PICS/corners.json)",
     )  # fmt: skip
     parser.add_argument(
@@ -57,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "never those that are held out",
     )  # fmt: skip
     parser.add_argument(
-        "--held-out", type=int, default=0, metavar="N",
+        "--held-out", type=count, default=0, metavar="N",
         help="with --pictures: number of plate texts set aside for judging (default 0)",
     )  # fmt: skip
     parser.add_argument(
@@ -65,15 +73,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="with --pictures: which plates are shown (default: train shows those that are not set "
         "aside, val the others, if there are any); groups that are held out become val",
     )  # fmt: skip
-    parser.add_argument("--workers", type=int, default=1, help="processes (default 1)")
+    parser.add_argument(
+        "--workers", type=arguments.whole(1, 1024), default=1, help="processes (default 1)"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
     """Writes the splits that were asked for."""
     from data_pipeline.synthetic.groups import synthesize
 
-    if args.val_groups < 0:
-        raise DataError("--val-groups must not be negative")
     counts = {"train": args.groups} | ({"val": args.val_groups} if args.val_groups else {})
     if args.pictures and args.part == "held-out":
         counts = {"val": args.groups}
@@ -102,8 +110,8 @@ def _picture_render(args: argparse.Namespace, split: str) -> "Render":
         raise DataError("--style, --letters and --uniform are for drawn plates, not for --pictures")
     part = args.part or ("held-out" if split == "val" and args.held_out else "train")
     return PictureSource(
-        args.pictures,
-        corners=args.corners,
+        str(args.pictures),
+        corners=str(args.corners or ""),
         recombine=0.0 if part == "held-out" else args.recombine,
         num_frames=args.frames,
         preset=args.preset,

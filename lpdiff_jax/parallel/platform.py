@@ -6,7 +6,7 @@ from lpdiff_jax.errors import UserError
 
 
 def require_platform() -> None:
-    """Starts JAX's backend; call it after the processes of a run have met.
+    """Starts JAX's backend; call it before a model is loaded, after the processes have met.
 
     Raises:
       UserError: the environment asks for devices (`JAX_PLATFORMS`) that are not there, or they

@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data_pipeline import files
+from data_pipeline.errors import DataError
 from data_pipeline.images import IMAGE_SUFFIXES
 from data_pipeline.tree import natural_key, printable
 from lpdiff_jax.errors import UserError
@@ -91,13 +93,10 @@ def find_sources(inputs: Sequence[str | Path], output: str | Path | None = None)
 
 def local_path(given: str | Path) -> Path:
     """A path of this machine, `~` resolved; raises UserError for the address of another."""
-    text = os.fspath(given)
-    if "://" in text:
-        raise UserError(f"{text}: is an address; copy it to this machine, and give its path")
     try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{text}: {error}") from None
+        return files.local_path(given)
+    except DataError as error:
+        raise UserError(str(error)) from None
 
 
 class _Aside:

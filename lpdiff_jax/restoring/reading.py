@@ -188,6 +188,8 @@ def _crops_of_pictures(
     plate.seen = len(source.files)
     kept: deque[tuple[np.ndarray, Origin]] = deque()
     for place, path in reversed([*enumerate(source.files)]):
+        if _is_late(choice, str(path), problems):
+            break
         left = choice.max_frames - len(kept)
         pages, count = _last_pages(path, place, choice, left, problems)
         plate.seen += max(count - 1, 0)
@@ -205,13 +207,10 @@ def _last_pages(
     number = 0
     try:
         for number, image in enumerate(decode_pages(read_bytes(path), str(path)), 1):
-            pages.append(
-                _shrunk(
-                    image,
-                    _Picture(path, place, number - 1, None, functools.partial(_same, image)),
-                    choice,
-                )
-            )
+            load = functools.partial(_same, image)
+            pages.append(_shrunk(image, _Picture(path, place, number - 1, None, load), choice))
+            if _is_late(choice, str(path), problems):
+                break
     except DataError as error:
         problems.append(printable(str(error)))
     return list(pages), number
@@ -257,18 +256,27 @@ def _shrunk(image: np.ndarray, picture: _Picture, choice: Choice) -> tuple[np.nd
 
 def _pictures(source: Source, choice: Choice, problems: list[str]) -> Iterator[_Picture]:
     """The frames of a source in order, as long as there is time."""
-    for picture in _all_pictures(source, choice.clip, problems):
-        if choice.deadline is not None and time.monotonic() > choice.deadline:
-            problems.append(printable(f"{picture.label}: no time is left for what comes behind"))
+    for picture in _all_pictures(source, choice.clip, choice.deadline, problems):
+        if _is_late(choice, picture.label, problems):
             return
         yield picture
 
 
-def _all_pictures(source: Source, clip: Clip, problems: list[str]) -> Iterator[_Picture]:
+def _is_late(choice: Choice, label: str, problems: list[str]) -> bool:
+    """Whether no time is left to read what comes behind; says so."""
+    late = choice.deadline is not None and time.monotonic() > choice.deadline
+    if late:
+        problems.append(printable(f"{label}: no time is left for what comes behind"))
+    return late
+
+
+def _all_pictures(
+    source: Source, clip: Clip, deadline: float | None, problems: list[str]
+) -> Iterator[_Picture]:
     """The frames of a source in order, none of them decoded before it is asked for."""
     if source.is_video:
         path = source.files[0]
-        for frame in read_frames(path, clip, problems):
+        for frame in read_frames(path, clip, problems, deadline):
             yield _Picture(path, frame.index, frame.index, frame.time, frame.image)
         return
     for place, path in enumerate(source.files):

@@ -22,6 +22,7 @@ from lpdiff_jax.methods.base import (
     Variables,
 )
 from lpdiff_jax.parallel.devices import split_over_local_devices
+from lpdiff_jax.parallel.platform import require_platform
 from lpdiff_jax.plate_text import Reading
 from lpdiff_jax.restoring.loading import load
 
@@ -81,8 +82,10 @@ class Restorer:
           max_batch: the most plates that are computed together.
 
         Raises:
-          UserError: there is no such model, or it cannot be read.
+          UserError: there is no such model, or it cannot be read; or the environment asks for a
+            device that is not there.
         """
+        require_platform()
         found = load(source, norm_groups=norm_groups, betas=betas, image_size=image_size)
         restorer = cls(found.method, found.variables, found.defaults, max_batch)
         return restorer if dtype is None else restorer.in_precision(dtype)

@@ -4,6 +4,7 @@ import contextlib
 import math
 import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,13 +70,16 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
 
 
-def read_frames(path: Path, clip: Clip, problems: list[str]) -> Iterator[VideoFrame]:
+def read_frames(
+    path: Path, clip: Clip, problems: list[str], deadline: float | None = None
+) -> Iterator[VideoFrame]:
     """The frames of a clip in turn; only those whose `image` is called cost a conversion.
 
     Args:
       path: the path of the file.
       clip: the choice of frames.
-      problems: gets a line where the video breaks off early.
+      problems: gets a line where the video breaks off early, or there is no time for the rest.
+      deadline: the moment of `time.monotonic` after which nothing is decoded; None is never.
 
     Raises:
       DataError: not a video that can be read.
@@ -85,14 +89,18 @@ def read_frames(path: Path, clip: Clip, problems: list[str]) -> Iterator[VideoFr
         index, due = -1, clip.start
         while video.grab():
             index += 1
-            time = _time(video, index)
-            if clip.stop is not None and time > clip.stop:
+            moment = _time(video, index)
+            if clip.stop is not None and moment > clip.stop:
+                return
+            # Also where frames are only passed over, which decodes them all the same.
+            if deadline is not None and time.monotonic() > deadline:
+                problems.append(f"{path} at {moment:.2f} s: no time is left for what comes behind")
                 return
             # Half a millisecond: containers round their times.
-            if time < due - 5e-4:
+            if moment < due - 5e-4:
                 continue
-            due = _next_due(clip, due, time)
-            yield VideoFrame(index, time, lambda: _retrieve(video, path))
+            due = _next_due(clip, due, moment)
+            yield VideoFrame(index, moment, lambda: _retrieve(video, path))
         if index < 0:
             raise DataError(f"{path}: not a video that can be read: it has no frames")
         if index + 1 < _WHOLE * promised < math.inf:

@@ -34,6 +34,7 @@ _PREVIEW = 1280
 # Seconds of a video, and of work, for one request.
 _LONGEST_CLIP = 120.0
 _LONGEST_JOB = 300.0
+_LONGEST_PREVIEW = 30.0
 # Further plates of a request are restored, but not shown step by step.
 _WATCHED = 8
 
@@ -228,7 +229,7 @@ def _one_frame(path: Path, at: float) -> tuple[np.ndarray, float | None]:
     if not is_video(path):
         return next(decode_pages(read_bytes(path), path.name)), None
     last = None
-    frames = read_frames(path, Clip(max(at - 1.0, 0.0)), [])
+    frames = read_frames(path, Clip(max(at - 1.0, 0.0)), [], time.monotonic() + _LONGEST_PREVIEW)
     try:
         for frame in frames:
             last = frame.image(), frame.time

@@ -12,7 +12,7 @@ from lpdiff_jax.restoring.inputs import find_sources
 from lpdiff_jax.restoring.names import Names
 from lpdiff_jax.restoring.reading import Choice, check_boxes, read_plates
 from lpdiff_jax.restoring.regions import Region
-from lpdiff_jax.restoring.video import Clip
+from lpdiff_jax.restoring.video import Clip, read_frames
 from tests.restoring.scenes import picture, plate, street, write_video
 
 SIZE = (24, 48)
@@ -161,3 +161,15 @@ def test_a_detector_finds_the_plates(tmp_path):
 def test_one_way_to_find_plates_at_a_time():
     with pytest.raises(UserError, match="one of --box"):
         Choice(3, SIZE, box=Region.of_box(0, 0, 9, 9), detector=lambda frame: [])
+
+
+def test_nothing_is_read_when_the_time_is_over(tmp_path):
+    for k in range(3):
+        picture(tmp_path / "car" / f"{k}.png", 40 * k)
+    video = write_video(tmp_path / "clip.mp4", [plate(0)] * 3)
+    problems = []
+    assert read(tmp_path, problems, deadline=0.0) == []
+    assert sum("no time is left" in problem for problem in problems) == 2
+    # Frames before the clip begins are decoded, too.
+    assert [*read_frames(video, Clip(99.0), problems, 0.0)] == []
+    assert "clip.mp4 at 0.00 s: no time is left" in problems[-1]
