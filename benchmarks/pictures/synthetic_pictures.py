@@ -17,10 +17,12 @@ import cv2
 import numpy as np
 
 from benchmarks.synthetic.likeness import Group, read_tree
-from data_pipeline.synthetic.degradation import MILD, CameraModel, look
+from data_pipeline.synthetic.camera import CameraModel
+from data_pipeline.synthetic.degradation import look
 from data_pipeline.synthetic.groups import render_group
 from data_pipeline.synthetic.lettering import ENERGY, STROKES, glyph
 from data_pipeline.synthetic.plates import draw_plate
+from data_pipeline.synthetic.presets import MILD
 from data_pipeline.synthetic.styles import load_style, style_names
 from data_pipeline.synthetic.texts import PROVINCES, sample_text
 

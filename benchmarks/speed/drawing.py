@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from data_pipeline.example import Source
-from data_pipeline.synthetic.degradation import PRESETS
 from data_pipeline.synthetic.drawn import DrawnSource
 from data_pipeline.synthetic.photographed import PictureSource
+from data_pipeline.synthetic.presets import PRESETS
 
 _WARM, _GROUPS, _RUNS = 400, 60, 9
 

@@ -20,7 +20,9 @@ import numpy as np
 
 from data_pipeline.images import read_image
 from data_pipeline.sources import open_source
-from data_pipeline.synthetic.degradation import PRESETS, draw, look
+from data_pipeline.synthetic.camera import draw
+from data_pipeline.synthetic.degradation import look
+from data_pipeline.synthetic.presets import PRESETS
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
 from lpdiff_jax.evaluation.judges import READER, load_judges
 from lpdiff_jax.evaluation.report.tables import format_table

@@ -14,9 +14,11 @@ from dataclasses import replace
 import numpy as np
 
 from data_pipeline.images import resize
-from data_pipeline.synthetic.degradation import REAL_LIKE, draw, look
+from data_pipeline.synthetic.camera import draw
+from data_pipeline.synthetic.degradation import look
 from data_pipeline.synthetic.lettering import NOTO, ROBOTO, STROKES, Lettering, varied_lettering
 from data_pipeline.synthetic.plates import draw_plate
+from data_pipeline.synthetic.presets import REAL_LIKE
 from data_pipeline.synthetic.styles import load_style
 from data_pipeline.synthetic.texts import sample_text
 from lpdiff_jax.errors import UserError

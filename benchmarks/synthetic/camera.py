@@ -27,7 +27,9 @@ import numpy as np
 from likeness import STYLES, Group, noise, read_tree
 from scipy.optimize import least_squares
 
-from data_pipeline.synthetic import degradation, groups
+from data_pipeline.synthetic import groups
+from data_pipeline.synthetic.camera import CameraModel, Range
+from data_pipeline.synthetic.presets import PRESETS
 
 # (width, height) of the far grid, and of the ground truth that is mapped on it.
 FAR, NEAR = (48, 24), (144, 72)
@@ -317,9 +319,9 @@ def report(columns: dict[str, Table]) -> str:
     return "\n".join(lines)
 
 
-def changed(preset: str, changes: Sequence[str]) -> degradation.CameraModel[degradation.Range]:
+def changed(preset: str, changes: Sequence[str]) -> CameraModel[Range]:
     """Returns a preset with ranges replaced, each `field=low:high`."""
-    model = degradation.PRESETS[preset]
+    model = PRESETS[preset]
     ranges = {}
     for change in changes:
         name, _, text = change.partition("=")
@@ -339,7 +341,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--real", type=Path, required=True, help="an MDLP tree")
     parser.add_argument("--synthetic", type=Path, help="an MDLP tree, in place of rendering")
-    parser.add_argument("--preset", nargs="+", default=["real-like"], choices=degradation.PRESETS)
+    parser.add_argument("--preset", nargs="+", default=["real-like"], choices=PRESETS)
     parser.add_argument("--set", nargs="*", default=[], metavar="FIELD=LOW:HIGH",
                         help="ranges to try in place of the preset's")  # fmt: skip
     parser.add_argument("--groups", type=int, default=54, help="synthetic groups per preset")
@@ -353,7 +355,7 @@ def main() -> None:
     else:
         for name in args.preset:
             if args.set:
-                degradation.PRESETS[name] = changed(name, args.set)
+                PRESETS[name] = changed(name, args.set)
             columns[name] = measure(make(name, args.groups, args.seed))
     print(report(columns))
     if args.save:

@@ -23,9 +23,11 @@ import numpy as np
 from likeness import Group, read_tree
 
 from data_pipeline.images import resize
-from data_pipeline.synthetic.degradation import PRESETS, CameraModel, draw, look
+from data_pipeline.synthetic.camera import CameraModel, draw
+from data_pipeline.synthetic.degradation import look
 from data_pipeline.synthetic.groups import render_group
 from data_pipeline.synthetic.plates import draw_plate
+from data_pipeline.synthetic.presets import PRESETS
 from data_pipeline.synthetic.styles import load_style
 from data_pipeline.synthetic.texts import sample_text
 from lpdiff_jax.evaluation.reading.ctc_reader import load_reader

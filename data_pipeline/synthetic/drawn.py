@@ -12,8 +12,9 @@ import numpy as np
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
 from data_pipeline.images import encode_ppm
-from data_pipeline.synthetic.degradation import PRESETS, CameraModel, Range
+from data_pipeline.synthetic.camera import CameraModel, Range
 from data_pipeline.synthetic.groups import Rendered, check_drawing, render
+from data_pipeline.synthetic.presets import PRESETS
 
 # Groups that a source has: more than any training takes, and few enough that the sum over the
 # sources of a mix is still a 32-bit number.

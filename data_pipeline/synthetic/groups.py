@@ -26,9 +26,11 @@ from data_pipeline.example import Quad, as_quads
 from data_pipeline.files import explained, read_json, write_json
 from data_pipeline.mdlp.reader import CORNERS_FILE, LABELS_FILE, read_corners, read_labels
 from data_pipeline.schema import Map, Text, check
-from data_pipeline.synthetic.degradation import PRESETS, CameraModel, Range, draw, take
+from data_pipeline.synthetic.camera import CameraModel, Range, draw
+from data_pipeline.synthetic.degradation import take
 from data_pipeline.synthetic.lettering import VARIED, Lettering, plain_lettering, varied_lettering
 from data_pipeline.synthetic.plates import draw_plate
+from data_pipeline.synthetic.presets import PRESETS
 from data_pipeline.synthetic.styles import PlateStyle, load_style, style_names
 from data_pipeline.synthetic.texts import matches, sample_text
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from data_pipeline.errors import DataError
 from data_pipeline.example import Example
-from data_pipeline.synthetic.degradation import CameraModel, Range
+from data_pipeline.synthetic.camera import CameraModel, Range
 from data_pipeline.synthetic.drawn import ENDLESS, choose_camera, in_memory, stream
 from data_pipeline.synthetic.groups import Rendered
 from data_pipeline.synthetic.letters import COLOURS, TypeCase, known_style, set_anew

@@ -29,7 +29,8 @@ from data_pipeline.files import read_json
 from data_pipeline.images import IMAGE_SUFFIXES, read_image
 from data_pipeline.mdlp import LABELS_FILE, read_labels, texts_of
 from data_pipeline.synthetic import surface
-from data_pipeline.synthetic.degradation import CameraModel, draw, shoot
+from data_pipeline.synthetic.camera import CameraModel, draw
+from data_pipeline.synthetic.degradation import shoot
 from data_pipeline.synthetic.groups import Rendered
 
 META_FILE = "meta.json"

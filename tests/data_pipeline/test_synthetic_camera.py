@@ -8,9 +8,11 @@ import pytest
 
 from data_pipeline.synthetic import codec, optics, sensor, surface, weather
 from data_pipeline.synthetic.approach import Approach, skew
-from data_pipeline.synthetic.degradation import PIXEL, PRESETS, REAL_LIKE, draw, look, views
+from data_pipeline.synthetic.camera import draw
+from data_pipeline.synthetic.degradation import PIXEL, look, views
 from data_pipeline.synthetic.groups import render_group
 from data_pipeline.synthetic.plates import draw_plate
+from data_pipeline.synthetic.presets import PRESETS, REAL_LIKE
 from data_pipeline.synthetic.styles import load_style
 
 STRAIGHT = Approach(

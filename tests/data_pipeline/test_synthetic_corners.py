@@ -9,10 +9,12 @@ import pytest
 
 from data_pipeline.pipeline import train_dataset
 from data_pipeline.sources import open_source
-from data_pipeline.synthetic.degradation import PRESETS, draw, take
+from data_pipeline.synthetic.camera import draw
+from data_pipeline.synthetic.degradation import take
 from data_pipeline.synthetic.drawn import DrawnSource
 from data_pipeline.synthetic.groups import render, synthesize
 from data_pipeline.synthetic.photographed import PictureSource
+from data_pipeline.synthetic.presets import PRESETS
 
 CLEAN = dataclasses.replace(
     PRESETS["mild"], lateral=(-1, 1), gain=(0, 0), near_gain=(-0.5, -0.5), slack=(2, 4), wear=(0, 0)
