@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.training.tiny import QUICK_COMPILATION
-
 ROOT = Path(__file__).parents[2]
 
 
@@ -15,8 +13,6 @@ def test_the_notebook_runs(monkeypatch):
     nbclient = pytest.importorskip("nbclient", reason="the extra `notebook` is not installed")
     nbformat = pytest.importorskip("nbformat", reason="the extra `notebook` is not installed")
     monkeypatch.setenv("PYTHONPATH", f"{ROOT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    for name, value in QUICK_COMPILATION.items():
-        monkeypatch.setenv(name, value)
     notebook = nbformat.read(ROOT / "docs/restore.ipynb", as_version=4)
     nbclient.NotebookClient(
         notebook, timeout=1800, resources={"metadata": {"path": str(ROOT)}}

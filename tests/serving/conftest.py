@@ -1,14 +1,9 @@
 """A server with a small untrained model, in a thread of the test's process."""
 
-import os
 import threading
 import time
 
 import pytest
-
-from tests.training.tiny import QUICK_COMPILATION
-
-os.environ.update(QUICK_COMPILATION)  # before jax is imported
 
 uvicorn = pytest.importorskip("uvicorn", reason="the extra `serve` is not installed")
 pytest.importorskip("starlette", reason="the extra `serve` is not installed")

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -11,15 +10,6 @@ from ml_collections import ConfigDict
 from configs import quickstart
 
 ROOT = Path(__file__).parents[2]
-
-# Most of a tiny run is compilation, and most runs compile the same.
-QUICK_COMPILATION = {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / "lpdiff-jax-test-compilations"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-    "JAX_COMPILATION_CACHE_MAX_SIZE": str(500 * 2**20),
-}
 
 # As `--config.field=value`, so that the command line and the tests train the same thing.
 TINY = {
@@ -84,8 +74,8 @@ def command(workdir: Path, root: Path | str, *flags: str, **overrides) -> list[s
 
 
 def environment(devices: int = 1) -> dict[str, str]:
-    """The environment of a training process with so many CPU devices, which compiles quickly."""
-    return os.environ | QUICK_COMPILATION | {"JAX_NUM_CPU_DEVICES": str(devices)}
+    """The environment of a training process with so many CPU devices."""
+    return os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
 
 
 def run(words: list[str], devices: int = 1) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,28 @@
+"""What tests of several rooms share: how they compile, and drawn plates."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Most of a tiny run is compilation, and most runs compile the same: quickly rather than well, and
+# each program once for all tests and the processes that they start. Set before jax is imported.
+os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0",
+    "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / "lpdiff-jax-test-compilations"),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
+    "JAX_COMPILATION_CACHE_MAX_SIZE": str(500 * 2**20),
+}
+
+
+@pytest.fixture(scope="session")
+def plates(tmp_path_factory) -> Path:
+    """A synthetic data set of 24 training and 8 validation groups."""
+    from data_pipeline.synthetic.groups import synthesize
+
+    root = tmp_path_factory.mktemp("plates")
+    for split, groups in (("train", 24), ("val", 8)):
+        synthesize(root, groups=groups, seed=0, split=split, num_frames=2)
+    return root
