@@ -1,5 +1,7 @@
 """DFM, the dual-pathway fusion of the condition network (paper section 3); fusion of its skips."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -83,7 +85,10 @@ class FrameFusion(nn.Module):
     def __call__(self, stage: jax.Array, mask: jax.Array) -> jax.Array:
         """Fuses stage [B, N, h, w, C], of which mask [B, N] are real, into [B, h, w, features]."""
         real = expand(mask, stage.ndim)
-        maximum = jnp.where(real, stage, -jnp.inf).max(1)
+        # Not `max(1)`: its gradient asks whether an element equals the maximum, and counts those.
+        # XLA may compute the stage anew for each, rounded otherwise; then it is wrong, or 0 / 0.
+        seen = jnp.where(real, stage, -jnp.inf)
+        maximum = functools.reduce(jnp.maximum, [seen[:, i] for i in range(seen.shape[1])])
         last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], axis=1)
         nearest = jnp.take_along_axis(stage, last[:, None, None, None, None], axis=1)[:, 0]
         merged = jnp.concatenate([masked_mean(stage, mask), maximum, nearest], axis=-1)

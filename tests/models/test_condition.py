@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lpdiff_jax.models.condition import RELEASED, ConditionNetwork
+from lpdiff_jax.models.condition import RELEASED, ConditionNetwork, Encoder
+from lpdiff_jax.models.dfm import FrameFusion
 
 SMALL = dict(features=(8, 16), strides=(1, 2), norm_groups=4, heads=2, frame_blocks=1, blocks=1)
 SHAPE = (8, 16)
@@ -125,3 +126,27 @@ def test_what_it_cannot_take_is_named(fields, shape, message):
     module = ConditionNetwork(**(SMALL | fields))
     with pytest.raises(ValueError, match=message):
         jax.eval_shape(module.init, jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_fusing_the_frames_of_one_plate_has_the_same_gradient_however_compiled(masked):
+    """Without optimisation XLA computes the stages twice, and rounds them in two ways."""
+    encoder, fusion = Encoder((8, 8), (1, 2), 0, "group", 4), FrameFusion(8)
+    frames = draw((3, 24, 48, 12))
+    params = random_variables(encoder, frames)
+    mask = jnp.ones((1, 3), bool)
+    merge = random_variables(fusion, draw((1, 3, 24, 48, 8)), mask)
+
+    def loss(params, frames, mask):
+        stages = encoder.apply(params, frames)
+        fused = fusion.apply(merge, stages[0][None], mask if masked else jnp.ones((1, 3), bool))
+        return jnp.sin(fused).mean() + jnp.sin(stages[-1]).mean()
+
+    quick, careful = (
+        jax.jit(jax.grad(loss), compiler_options={"xla_backend_optimization_level": level})(
+            params, frames, mask
+        )
+        for level in (0, 1)
+    )
+    for ours, right in zip(jax.tree.leaves(quick), jax.tree.leaves(careful), strict=True):
+        np.testing.assert_allclose(ours, right, atol=1e-5)
