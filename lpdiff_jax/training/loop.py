@@ -48,8 +48,9 @@ from lpdiff_jax.training.state import (
     with_helpers,
 )
 from lpdiff_jax.training.step import make_eval_step, make_train_step
+from lpdiff_jax.training.trackers import make_writer
 from lpdiff_jax.training.validation import Validator
-from lpdiff_jax.training.writer import Writer, closing, make_writer
+from lpdiff_jax.training.writer import Writer, closing
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,58 +1,22 @@
-"""Writers to services that keep many runs side by side: Weights & Biases.
+"""The writers of a run; those to services that keep many side by side: Weights & Biases.
 
-They have the methods of `writer.Writer` and stand beside TensorBoard, never in its place. A run
+Services have the methods of `writer.Writer` and stand beside TensorBoard, never in its place. A run
 belongs to a work directory: a training that goes on continues it.
 """
 
-import contextlib
 import importlib
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from lpdiff_jax.errors import UserError
-
-if TYPE_CHECKING:
-    from lpdiff_jax.training.writer import Writer
+from lpdiff_jax.training.writer import SilentWriter, Tee, Writer, event_writer
 
 PROJECT = "lpdiff-jax"
-
-
-class Tee:
-    """Hands everything to several writers, in order."""
-
-    def __init__(self, writers: Sequence["Writer"]) -> None:
-        self._writers = tuple(writers)
-
-    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
-        """Numbers by name."""
-        for writer in self._writers:
-            writer.write_scalars(step, scalars)
-
-    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
-        """uint8 images [N, H, W, 3] by name."""
-        for writer in self._writers:
-            writer.write_images(step, images)
-
-    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
-        """Markdown by name."""
-        for writer in self._writers:
-            writer.write_texts(step, texts)
-
-    def flush(self) -> None:
-        """Makes what was written visible to readers."""
-        for writer in self._writers:
-            writer.flush()
-
-    def close(self) -> None:
-        """Closes every writer; what one raises is raised after all are closed."""
-        with contextlib.ExitStack() as stack:
-            for writer in self._writers:
-                stack.callback(writer.close)
 
 
 class WandbWriter:
@@ -105,12 +69,32 @@ class WandbWriter:
 
 
 # `config.tracker` -> writer; the name is also an extra of this package.
-TRACKERS: dict[str, Callable[[Path, Mapping[str, Any]], "Writer"]] = {
+TRACKERS: dict[str, Callable[[Path, Mapping[str, Any]], Writer]] = {
     "wandb": WandbWriter,
 }
 
 
-def make_tracker(name: str, directory: Path, config: Mapping[str, Any]) -> "Writer":
+def make_writer(
+    directory: Path | None, tracker: str = "", config: Mapping[str, Any] | None = None
+) -> Writer:
+    """The writer of a process; with no directory (any process but the first) it writes nothing.
+
+    Args:
+      directory: `logs` of the work directory.
+      tracker: a name of `TRACKERS` to write to beside TensorBoard; empty: none.
+      config: the config of the run, for the tracker.
+
+    Raises:
+      UserError: the tracker is not known, not installed, or does not start.
+    """
+    if directory is None:
+        return SilentWriter()
+    if tracker:
+        return Tee((make_tracker(tracker, directory, config or {}), event_writer(directory)))
+    return event_writer(directory)
+
+
+def make_tracker(name: str, directory: Path, config: Mapping[str, Any]) -> Writer:
     """The writer of `config.tracker`.
 
     Args:

@@ -4,7 +4,7 @@ import contextlib
 import importlib.util
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,6 @@ from tensorboardX import summary
 from tensorboardX.proto.event_pb2 import Event
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.training.trackers import Tee, make_tracker
 
 
 class Writer(Protocol):
@@ -35,27 +34,8 @@ class Writer(Protocol):
         """Flushes and closes the file."""
 
 
-def make_writer(
-    directory: Path | None, tracker: str = "", config: Mapping[str, Any] | None = None
-) -> Writer:
-    """The writer of a process; with no directory (any process but the first) it writes nothing.
-
-    Args:
-      directory: `logs` of the work directory.
-      tracker: a name of `trackers.TRACKERS` to write to beside TensorBoard; empty: none.
-      config: the config of the run, for the tracker.
-
-    Raises:
-      UserError: the tracker is not known, not installed, or does not start.
-    """
-    if directory is None:
-        return SilentWriter()
-    if tracker:
-        return Tee((make_tracker(tracker, directory, config or {}), _event_writer(directory)))
-    return _event_writer(directory)
-
-
-def _event_writer(directory: Path) -> Writer:
+def event_writer(directory: Path) -> Writer:
+    """TensorBoard's writer into a directory: clu's where TensorFlow is installed, or ours."""
     if all(map(importlib.util.find_spec, ("tensorflow", "tensorboard"))):
         return _clu_writer(directory)
     return EventWriter(directory)
@@ -80,6 +60,39 @@ def _clu_writer(directory: Path) -> Writer:
     # TensorFlow only writes files here; it would take a GPU's whole memory for it.
     tf.config.set_visible_devices([], "GPU")
     return metric_writers.AsyncWriter(metric_writers.SummaryWriter(str(directory)))
+
+
+class Tee:
+    """Hands everything to several writers, in order."""
+
+    def __init__(self, writers: Sequence[Writer]) -> None:
+        self._writers = tuple(writers)
+
+    def write_scalars(self, step: int, scalars: Mapping[str, Any]) -> None:
+        """Numbers by name."""
+        for writer in self._writers:
+            writer.write_scalars(step, scalars)
+
+    def write_images(self, step: int, images: Mapping[str, Any]) -> None:
+        """uint8 images [N, H, W, 3] by name."""
+        for writer in self._writers:
+            writer.write_images(step, images)
+
+    def write_texts(self, step: int, texts: Mapping[str, str]) -> None:
+        """Markdown by name."""
+        for writer in self._writers:
+            writer.write_texts(step, texts)
+
+    def flush(self) -> None:
+        """Makes what was written visible to readers."""
+        for writer in self._writers:
+            writer.flush()
+
+    def close(self) -> None:
+        """Closes every writer; what one raises is raised after all are closed."""
+        with contextlib.ExitStack() as stack:
+            for writer in self._writers:
+                stack.callback(writer.close)
 
 
 class SilentWriter:

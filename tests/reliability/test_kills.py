@@ -56,17 +56,6 @@ def test_preparing(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def plates(tmp_path_factory) -> Path:
-    """A few plates to train on."""
-    root = tmp_path_factory.mktemp("plates")
-    for split, groups in (("train", 24), ("val", 8)):
-        from data_pipeline.synthetic.groups import synthesize
-
-        synthesize(root, groups=groups, seed=0, split=split, num_frames=2)
-    return root
-
-
-@pytest.fixture(scope="module")
 def undisturbed(plates, tmp_path_factory) -> Path:
     """The work directory of a run that nobody killed."""
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"

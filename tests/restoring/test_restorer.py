@@ -12,30 +12,8 @@ from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods.lpdiff.model import Guide, build_model
 from lpdiff_jax.restoring.restorer import Restorer, _compiled, batch_parts
 from lpdiff_jax.storage.model_directory import save_model
+from tests.methods.small_lpdiff import CONFIG, READER, SIZE
 
-SIZE = (8, 16)
-CONFIG = {
-    "image_size": SIZE,
-    "dtype": "float32",
-    "prediction": "v",
-    "residual_scale": 0.3,
-    "clip": "image",
-    "condition": {"features": [4], "strides": [1], "blocks": 0, "norm_groups": 2, "heads": 2},
-    "denoiser": {
-        "features": 8,
-        "multipliers": [1],
-        "blocks": 1,
-        "norm_groups": 4,
-        "attention_resolutions": [],
-    },
-    "schedule": {"name": "cosine", "steps": 20, "zero_terminal_snr": True},
-}
-READER = {
-    "reader": {
-        "charset": "AB1", "temperature": 2.0, "readable": 0.9,
-        "slots": 3, "features": 8, "layers": 1, "heads": 2,
-    }
-}  # fmt: skip
 SAMPLER = {"name": "ddim", "steps": 3, "eta": 0.0, "spacing": "uniform", "start": 1.0}
 
 

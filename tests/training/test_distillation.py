@@ -37,33 +37,16 @@ from lpdiff_jax.training.state import (
     with_helpers,
 )
 from lpdiff_jax.training.step import make_train_step
+from tests.methods import small_lpdiff
+from tests.methods.small_lpdiff import READER, SIZE
 from tests.training.tiny import tiny_config
 
-SIZE, BATCH = (8, 16), 16
+BATCH = 16
 TOY_SIZE = (4, 8)
 SAMPLER = {"name": "ddim", "steps": 1, "eta": 0.0, "spacing": "uniform", "start": 1.0}
-CONFIG = {
-    "image_size": SIZE,
-    "dtype": "float32",
-    "prediction": "v",
-    "residual_scale": 0.3,
-    "clip": "image",
-    "condition": {"features": [4], "strides": [1], "blocks": 0, "norm_groups": 2, "heads": 2},
-    "denoiser": {
-        "features": 8,
-        "multipliers": [1],
-        "blocks": 1,
-        "norm_groups": 4,
-        "attention_resolutions": [],
-    },
-    "schedule": {"name": "cosine", "steps": 64, "zero_terminal_snr": True},
+CONFIG = small_lpdiff.CONFIG | {
+    "schedule": {"name": "cosine", "steps": 64, "zero_terminal_snr": True}
 }
-READER = {
-    "reader": {
-        "charset": "AB1", "temperature": 1.0, "readable": 0.9,
-        "slots": 3, "features": 8, "layers": 1, "heads": 2,
-    }
-}  # fmt: skip
 MODEL = build_model(CONFIG)
 
 
@@ -162,9 +145,7 @@ class Pixelwise(nn.Module):
 @pytest.fixture(scope="module")
 def toy():
     """A model of plates whose every number is -0.5 or 0.5, trained: (model, variables, batch)."""
-    model = dataclasses.replace(
-        MODEL, image_size=TOY_SIZE, condition=NoPsi(), denoiser=Pixelwise()
-    )
+    model = dataclasses.replace(MODEL, image_size=TOY_SIZE, condition=NoPsi(), denoiser=Pixelwise())
     values = np.random.default_rng(0).integers(0, 2, (BATCH, *TOY_SIZE, 3))
     batch = {
         "frames": np.zeros((BATCH, 1, *TOY_SIZE, 3), np.uint8),

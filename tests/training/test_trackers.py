@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lpdiff_jax.errors import UserError
-from lpdiff_jax.training.trackers import Tee, make_tracker
-from lpdiff_jax.training.writer import EventWriter, closing, make_writer
+from lpdiff_jax.training.trackers import make_tracker, make_writer
+from lpdiff_jax.training.writer import EventWriter, Tee, closing
 
 PICTURE = np.zeros((1, 4, 8, 3), np.uint8)
 

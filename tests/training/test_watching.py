@@ -154,5 +154,5 @@ def test_clus_writers_are_used_where_tensorflow_is(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "clu.metric_writers", writers)
     monkeypatch.setattr("clu.metric_writers", writers, raising=False)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    assert writer.make_writer(tmp_path) == ("summaries", "in the background")
+    assert writer.event_writer(tmp_path) == ("summaries", "in the background")
     assert made == [str(tmp_path)] and hidden == [([], "GPU")]

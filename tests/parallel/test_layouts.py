@@ -47,7 +47,7 @@ def measure(tmp_path_factory):
 
 
 def train_in(networks, devices, processes, mode, parts, output) -> dict[str, np.ndarray]:
-    words = [sys.executable, "-m", "tests.training.layout", networks, mode, str(parts), str(output)]
+    words = [sys.executable, "-m", "tests.parallel.layout", networks, mode, str(parts), str(output)]
     port = free_port()
     running = [
         start_command([*words, str(port), str(i), str(processes)], devices)

@@ -1,4 +1,4 @@
-"""Trains a few steps in some layout of devices and writes what came out; run by test_parallel."""
+"""Trains a few steps in some layout of devices and writes what came out; run by test_layouts."""
 
 import sys
 
