@@ -9,6 +9,7 @@ import time
 import pytest
 
 from lpdiff_jax.errors import Preempted
+from lpdiff_jax.parallel import lost
 from lpdiff_jax.stopping import by_signals
 
 
@@ -56,6 +57,13 @@ def test_leaving_does_what_is_left_to_do_and_waits_for_no_thread():
     )
     done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout) == (75, "said cleaned\n"), done.stderr
+
+
+def test_what_jax_itself_asks_for_is_nobodys_wish():
+    given = [{}, {"TF_CPP_MIN_LOG_LEVEL": "1"}, {"TF_CPP_MIN_LOG_LEVEL": "0"}]
+    for environment in given:
+        lost.quieten(environment)
+    assert [environment["TF_CPP_MIN_LOG_LEVEL"] for environment in given] == ["4", "4", "0"]
 
 
 def test_other_threads_are_left_alone():

@@ -25,9 +25,11 @@ _kept: list[Any] = []
 def quieten(environment: MutableMapping[str, str]) -> None:
     """Keeps the C++ trace from standard error; call it before jax is imported.
 
-    Whoever has set `TF_CPP_MIN_LOG_LEVEL` sees what that asks for.
+    Whoever has set `TF_CPP_MIN_LOG_LEVEL` sees what that asks for; but 1 is what JAX sets, and what
+    a program that has JAX in it hands down to this one.
     """
-    environment.setdefault(_LOG_LEVEL, "4")
+    if environment.get(_LOG_LEVEL, "1") == "1":
+        environment[_LOG_LEVEL] = "4"
 
 
 def end_with_a_sentence() -> None:

@@ -16,6 +16,7 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from data_pipeline.errors import DataError
+from data_pipeline.files import FULL
 from lpdiff_jax import __version__
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.serving.guard import Guard
@@ -56,6 +57,7 @@ def create_app(service: Service, settings: Settings) -> Starlette:
             UserError: _cannot,
             DataError: _cannot,
             Busy: _busy,
+            OSError: _no_room,
         },
         lifespan=server.lifespan,
     )
@@ -158,6 +160,8 @@ class _Server:
         except BadRequest as error:
             return error
         except (UserError, DataError) as error:
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno in FULL:
+                return error.__cause__
             text = str(error).replace(f"{folder}/in/plate/", "").replace(f"{folder}/in/", "")
             return BadRequest(text.replace(str(folder), ""), 422)
         except MemoryError:
@@ -179,6 +183,14 @@ def _bad_request(request: Request, error: Exception) -> Response:
 def _cannot(request: Request, error: Exception) -> Response:
     del request
     return JSONResponse({"error": str(error)}, 422)
+
+
+def _no_room(request: Request, error: Exception) -> Response:
+    """A full disk is the server's own trouble; another fault of its files stays one of 500."""
+    del request
+    if not (isinstance(error, OSError) and error.errno in FULL):
+        raise error
+    return JSONResponse({"error": "the server's disk is full; ask again later"}, 507)
 
 
 def _busy(request: Request, error: Exception) -> Response:

@@ -115,11 +115,12 @@ def test_restoring(tmp_path):
     assert finish(draw(tmp_path / "raw"), **options()).returncode == 0
     inputs = tmp_path / "few"
     inputs.mkdir()
-    for folder in sorted((tmp_path / "raw/train/inputs").iterdir())[:40]:
+    for folder in sorted((tmp_path / "raw/train/inputs").iterdir())[:16]:
         folder.rename(inputs / folder.name)
 
     def restore(out: str) -> list[str]:
-        return [*LPDIFF, "restore", str(inputs), "--output", str(tmp_path / out)]
+        words = ["restore", str(inputs), "--output", str(tmp_path / out), "--batch-size", "4"]
+        return [*LPDIFF, *words]
 
     assert not kill_again_and_again(restore("killed"), kills=KILLS, longest=20, **options())
     assert finish(restore("killed"), **options()).returncode == 0

@@ -1,6 +1,7 @@
 """The server over HTTP: what it gives, what it refuses, and that nothing remains."""
 
 import base64
+import errno
 import http.client
 import io
 import json
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipeline.errors import DataError
 from tests.restoring.scenes import plate, street, write_video
 
 
@@ -235,6 +237,26 @@ def test_results_are_kept_where_that_is_asked_for(start, tmp_path):
     post(server, frames(1))
     (kept,) = (tmp_path / "kept").iterdir()
     assert (kept / "restore.json").is_file() and (kept / "restored/plate.png").is_file()
+
+
+@pytest.mark.parametrize("place", ["upload", "results"])
+def test_a_full_disk_is_the_servers_trouble(place, start, service, monkeypatch):
+    server = start()
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    def fails(*_):
+        if place == "upload":
+            raise full
+        raise DataError("restored/plate.png: cannot be written") from full
+
+    if place == "upload":
+        monkeypatch.setattr("lpdiff_jax.serving.requests.shutil.copyfileobj", fails)
+    else:
+        monkeypatch.setattr(type(service), "restore", fails)
+    answer = post(server, frames(1))
+    assert answer.status_code == 507 and "disk is full" in answer.json()["error"]
+    monkeypatch.undo()
+    assert httpx.get(server.address + "/healthz").status_code == 200
 
 
 def test_metrics_count(start):
