@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words and words[0] == "train":
         allocator.settle(words)
     if words and words[0] in SCRIPTS:
+        sys.argv[0] = f"lpdiff {words[0]}"  # the name before what they say
         _module(SCRIPTS[words[0]]).main(words[1:])  # exits
     args = build_parser().parse_args(words)
     try:

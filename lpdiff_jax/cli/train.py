@@ -34,4 +34,4 @@ def train_and_evaluate(config: ConfigDict, workdir: Path) -> None:
     use_cores(section.batch_size // max(section.accumulate, 1) for section in sections)
     require_platform()  # which starts the backend: the number of devices is settled now
     train(config, workdir)
-    evaluate_run(config, workdir, together=True)
+    evaluate_run(config, workdir, together=True, resume=True)

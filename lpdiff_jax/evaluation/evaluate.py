@@ -1,5 +1,8 @@
 """The evaluation as one call: every plate of a source, every row, one report."""
 
+import dataclasses
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -79,6 +82,7 @@ def evaluate(
     notes: Sequence[str] = (),
     problems: Sequence[str] = (),
     together: bool = False,
+    identity: str | None = None,
 ) -> write.Report:
     """Judges a model's plates, and the rows that need no model, against the ground truth.
 
@@ -93,6 +97,8 @@ def evaluate(
       problems: the faults of the data that the caller has found.
       together: whether all processes have called this, each to judge its part; all of them need
         to see `output_dir`, and the first writes the report. Else this process does it alone.
+      identity: what tells the model and the judges from others. An evaluation of the same that was
+        interrupted is gone on with; None begins anew.
 
     Returns:
       The report: `rows` (see `summary.summarise`), `sweep`, `plates`, `labelled`, `notes`,
@@ -105,10 +111,11 @@ def evaluate(
     usable, faults = check_source(source, run.options.limit)
     if not len(usable):
         raise UserError("no plate can be judged: " + "; ".join(faults[:3] or ["no plates"]))
-    run.prepare()
+    run.prepare(identity, usable)
+    done_before = run.part.done()
     for batch, model_batch in run.batches(usable):
-        run.judge(batch, model_batch, usable)
-    run.part.close()
+        if not done_before.issuperset(run.positions(batch, usable)):
+            run.judge(batch, model_batch, usable)
     run.wait_for_all("parts of the evaluation")
     done, features = partial_results.gather(run.parts_dir)
     result: write.Report = {
@@ -131,10 +138,11 @@ def evaluate(
 
 @dataclass(frozen=True)
 class Subset:
-    """Some examples of a source."""
+    """Some examples of a source, and the SHA-256 of all that was read of it."""
 
     source: Source
     indices: tuple[int, ...]
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -145,14 +153,18 @@ class Subset:
 
 def check_source(source: Source, limit: int = 0) -> tuple[Subset, list[str]]:
     """Finds the plates that can be judged, and says what is wrong with each other one."""
-    usable, problems = [], []
+    usable, problems, digest = [], [], hashlib.sha256()
     for index in range(min(len(source), limit or len(source))):
         try:
-            _check_example(source[index])
+            example = source[index]
+            digest.update(f"{index} {example.name} {example.text}".encode(errors="surrogatepass"))
+            for data in (*example.frames, example.target or b""):
+                digest.update(data)
+            _check_example(example)
             usable.append(index)
         except DataError as error:
             problems.append(str(error))
-    return Subset(source, tuple(usable)), problems
+    return Subset(source, tuple(usable), digest.hexdigest()), problems
 
 
 def _check_example(example: Example) -> None:
@@ -193,11 +205,21 @@ class _Run:
         self.processes = processes.process_count() if self.together else 1
         self.part = partial_results.Part(self.parts_dir, self.process)
 
-    def prepare(self) -> None:
-        """Makes the folder of the parts, empty."""
+    def prepare(self, identity: str | None, source: Subset) -> None:
+        """Makes the folder of the parts: empty, or with what a run of the same has left."""
+        plan = None
+        if identity is not None:
+            options = json.loads(json.dumps(dataclasses.asdict(self.options), default=str))
+            plan = {"identity": identity, "data": source.digest, "processes": self.processes}
+            plan |= {"options": options}
         if self.process == 0:
-            partial_results.clear(self.parts_dir)
+            partial_results.take_up(self.parts_dir, plan)
         self.wait_for_all("folders of the evaluation")
+
+    def positions(self, batch: Batch, source: Subset) -> list[int]:
+        """The places, in the whole source, of a batch's plates, without what fills it up."""
+        valid = np.flatnonzero(batch["valid"])
+        return [source.indices[int(batch["index"][i])] for i in valid]
 
     def wait_for_all(self, where: str) -> None:
         """Returns when every process that takes part is there."""
@@ -234,6 +256,8 @@ class _Run:
         scores = self.score(images, restored, texts)
         sweep = self.sweep(batch, model_batch, texts)
         valid = np.flatnonzero(batch["valid"])
+        self.keep_images(images, names, valid)
+        self.keep_features(images, positions, valid)
         self.part.append(
             [
                 {
@@ -247,8 +271,6 @@ class _Run:
                 for i in valid
             ]
         )
-        self.keep_features(images, positions, valid)
-        self.keep_images(images, names, valid)
 
     def make_rows(
         self, batch: Batch, model_batch: Batch
@@ -299,11 +321,14 @@ class _Run:
         """Computes and keeps the features of every row's images."""
         if self.judges.features is None:
             return
+        kept: partial_results.RowFeatures = {}
         for name, row in images.items():
             here = [i for i in valid if row.present[i]]
             if here:
                 features = self.judges.features(row.images)[here]
-                self.part.add_features(name, [positions[i] for i in here], features)
+                kept[name] = np.array([positions[i] for i in here]), features
+        if kept:
+            self.part.write_features(kept)
 
     def keep_images(
         self, images: Mapping[str, rows.Images], names: list[str], valid: np.ndarray

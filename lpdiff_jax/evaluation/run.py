@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from data_pipeline.files import local_path, write_whole
 from data_pipeline.sources import open_source
+from lpdiff_jax import __version__
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.data_checks import group_problems, seen_in_training
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
@@ -15,6 +16,7 @@ from lpdiff_jax.evaluation.judges import READER, Judges, load_judges
 from lpdiff_jax.evaluation.report.overview import format_overview, format_overview_markdown
 from lpdiff_jax.evaluation.report.tables import Report, format_table
 from lpdiff_jax.parallel import processes
+from lpdiff_jax.restoring.provenance import digest_of
 from lpdiff_jax.restoring.restorer import Restorer
 
 NO_MODEL = "none"
@@ -30,6 +32,7 @@ def evaluate_run(
     output: str | Path | None = None,
     judges: Judges | None = None,
     together: bool = False,
+    resume: bool = False,
     **options: Any,
 ) -> Report:
     """Evaluates a run's newest model, writes the report and prints the table.
@@ -44,6 +47,7 @@ def evaluate_run(
       output: where the report goes; None means `workdir/eval`.
       judges: the judges; None takes PSNR, SSIM and the reader.
       together: whether all processes have called this, see `evaluate`.
+      resume: go on with an evaluation of the same that was interrupted; `judges` are None then.
       **options: fields of `evaluate.Options` that replace the configuration's.
 
     Raises:
@@ -54,11 +58,14 @@ def evaluate_run(
     trained_on = local_path(config.data.root or workdir / "data")
     root = local_path(data or trained_on)
     chosen = {"max_frames": config.data.num_frames} | config.eval.to_dict() | options
+    chosen_judges = judges or load_judges((READER,))
+    restorer = load_model(workdir, model)
     report = evaluate(
-        load_model(workdir, model),
+        restorer,
         open_source(root, split),
         output,
-        judges=judges or load_judges((READER,)),
+        judges=chosen_judges,
+        identity=_identity(config, restorer, chosen_judges) if resume and restorer else None,
         options=Options(**chosen),
         notes=seen_in_training(root, split, trained_on),
         problems=group_problems(root, split),
@@ -145,3 +152,9 @@ def parse_sets(arguments: Sequence[str]) -> dict[str, str]:
             raise UserError(f"--data {argument!r}: there are two sets called {name!r}; write NAME=")
         sets[name] = root
     return sets
+
+
+def _identity(config: ConfigDict, restorer: Restorer, judges: Judges) -> str:
+    """What an evaluation depends on beside its data and options."""
+    parts = (__version__, digest_of(restorer), *judges.missing)
+    return "\n".join((*parts, config.to_json_best_effort(sort_keys=True)))

@@ -15,6 +15,7 @@ import jax
 import jax.export
 import numpy as np
 
+from data_pipeline.files import cannot_write
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.export.median import CONVERTERS
 from lpdiff_jax.export.onnx_conversion import to_onnx
@@ -87,7 +88,7 @@ def export_model(
         (partial / "export.json").write_text(json.dumps(report, indent=2) + "\n")
         os.replace(partial, directory)
     except OSError as error:
-        raise UserError(f"{directory}: cannot be written ({error.strerror})") from error
+        raise UserError(cannot_write(directory, error)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return report

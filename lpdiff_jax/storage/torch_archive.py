@@ -23,6 +23,7 @@ from typing import Any, BinaryIO, Literal, cast
 import ml_dtypes
 import numpy as np
 
+from data_pipeline.files import cannot_write
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.storage import safe_pickle
 
@@ -130,7 +131,7 @@ def write_state_dict(path: str | Path, tensors: Mapping[str, np.ndarray]) -> Non
             _write_member(archive, f"{path.stem}/version", b"3\n")
         os.replace(partial, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from error
+        raise UserError(cannot_write(path, error)) from error
     finally:
         partial.unlink(missing_ok=True)
 
