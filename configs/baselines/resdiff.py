@@ -8,9 +8,10 @@ Published (Shang et al., AAAI 2024): the CNN by Adam at 1e-4, batch 1, one epoch
 M parameters) by Adam at 1e-4, batch 4, 100 thousand steps, one noise level a batch, no average;
 linear schedule, 1000 steps of sampling. By default what is wrong in the published program is
 mended: the splitter of frequencies looks at each image alone, each sample has its own noise
-level, the plate is clipped and not the residual; `released` has all as published. Initial weights
-are as LP-Diff's. `compact` (2.7 M) works at 48 x 96 and samples in 20 steps of DDIM; it is trained
-for the same operations as configs/compact.py's two stages. Cost: not yet trained to the end by us.
+level, the plate is clipped and not the residual; `released` has all as published. The denoiser's
+first weights are orthogonal. `compact` (2.7 M) works at 48 x 96, begins as LP-Diff does, and
+samples in 20 steps of DDIM; it is trained for the same operations as configs/compact.py's two
+stages. Cost: not yet trained to the end by us.
 """
 
 from ml_collections import ConfigDict
@@ -46,6 +47,8 @@ def get_config(text: str = "") -> ConfigDict:
     config.model.prediction = "noise"
     config.model.residual_scale = 1.0
     config.model.clip = "residual" if released else "image"
+    # The denoiser's first weights: 'orthogonal' as published, or 'usual', which begin as LP-Diff's.
+    config.model.initial = "usual" if compact else "orthogonal"
     config.sampler = ConfigDict(
         {"name": "ddpm", "steps": 1000, "eta": 0.0, "spacing": "uniform", "start": 1.0}
     )

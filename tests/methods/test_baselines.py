@@ -193,6 +193,20 @@ def test_resdiff_before_its_diffusion_is_its_prediction(models):
     )
 
 
+def test_resdiff_begins_with_orthogonal_weights_as_published():
+    """Every kernel of the denoiser, those too that begin at zero elsewhere."""
+    assert resdiff.get_config("compact").model.initial == "usual"
+    method = registry.build(tiny("resdiff"))
+    fresh = jax.jit(functools.partial(method.init, networks=("denoiser",)))(jax.random.key(0))
+    kernels = [x for x in jax.tree.leaves(fresh) if x.ndim > 1]
+    assert len(kernels) > 20
+    for kernel in kernels:
+        matrix = np.asarray(kernel).reshape(-1, kernel.shape[-1])
+        matrix = matrix if matrix.shape[0] >= matrix.shape[1] else matrix.T
+        np.testing.assert_allclose(matrix.T @ matrix, np.eye(matrix.shape[1]), atol=1e-5)
+    assert len({float(kernel.ravel()[0]) for kernel in kernels}) == len(kernels)
+
+
 def test_resshift_takes_fewer_steps_but_not_more(models):
     method, _ = models("resshift")
     assert method.choose({}).steps == 4
@@ -241,6 +255,7 @@ def test_missing_weights_of_perceptual_losses_are_told(name, stage, tmp_path, mo
         ("hat", {"model.network.window": 2}, "must be even"),
         ("resdiff", {"model.clip": "none"}, "'image', 'residual'"),
         ("resdiff", {"model.prediction": "none"}, "'noise', 'x0', 'v'"),
+        ("resdiff", {"model.initial": "none"}, "'usual', 'orthogonal'"),
         ("resshift", {"model.denoiser.condition_halvings": 2}, "0 halvings larger"),
         ("resshift", {"model.schedule.steps": 1}, "at least 2 steps"),
     ],

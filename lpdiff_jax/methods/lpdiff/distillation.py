@@ -19,6 +19,7 @@ from lpdiff_jax.methods.base import Batch, Metrics, Params, Stage, Variables
 from lpdiff_jax.methods.lpdiff.losses import apply_condition, guide_of
 from lpdiff_jax.methods.lpdiff.model import NETWORKS, Guide, LPDiff
 from lpdiff_jax.methods.metrics import psnr
+from lpdiff_jax.methods.noise import noise_of, sample_keys
 from lpdiff_jax.models.dropout import per_sample_dropout
 
 METHODS = ("progressive", "consistency")
@@ -82,11 +83,11 @@ def distillation_stage(name: str, model: LPDiff, config: Any, sampler: Any) -> S
         plate = to_float(batch["target"])
         psi, features, stats = apply_condition(model, variables, batch, False)
         guide = guide_of(model, variables, psi, features, batch)
-        keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(batch["position"])
+        keys = sample_keys(key, batch["position"])
         index = stride * draw_index(keys, batch["position"], config.batch_size, count)
-        noise_of = lambda k: jax.random.normal(jax.random.fold_in(k, 1), plate.shape[1:])  # noqa: E731
+        noise = noise_of(keys, plate.shape[1:])(1)
         level = jnp.asarray(plan.levels)[index]
-        x_t = diffuse(model.residual(plate, psi), jax.vmap(noise_of)(keys), level)
+        x_t = diffuse(model.residual(plate, psi), noise, level)
         wanted = jax.lax.stop_gradient(targets(model, variables, plan, guide, x_t, index))
         with per_sample_dropout(keys):
             output = model.denoise(variables, guide, x_t, level, train)

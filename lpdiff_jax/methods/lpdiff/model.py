@@ -13,8 +13,10 @@ import jax.numpy as jnp
 from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
 from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.diffusion.schedule import NoiseSchedule, build_schedule
-from lpdiff_jax.errors import UserError, check_choice, explained_section
+from lpdiff_jax.errors import check_choice, explained_section
 from lpdiff_jax.methods.base import Estimate, Function, Stage, Variables, frozen
+from lpdiff_jax.methods.noise import noise_of
+from lpdiff_jax.methods.sampling import choose_sampler
 from lpdiff_jax.models.condition import ConditionNetwork
 from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
 from lpdiff_jax.models.layers import masked_mean
@@ -309,11 +311,7 @@ class LPDiff:
         if not self.draws_vary(variables):
             return jnp.clip(guide.psi[None] if every_step else guide.psi, -1, 1)
 
-        def noise(index: jax.Array | int) -> jax.Array:
-            draw = lambda key: jax.random.normal(jax.random.fold_in(key, index), shape)  # noqa: E731
-            return jax.vmap(draw)(keys)
-
-        shape, steps = guide.psi.shape[1:], how.steps_of(self.schedule)
+        noise, steps = noise_of(keys, guide.psi.shape[1:]), how.steps_of(self.schedule)
         denoise_fn, prepare = self.x0_denoiser(variables, guide)
         first = noise(steps.count) * steps.first_scale
         x_0 = sample(denoise_fn, first, noise, steps, prepare=prepare, every_step=every_step)
@@ -326,26 +324,8 @@ class LPDiff:
     def choose(
         self, defaults: Mapping[str, Any], *, sampler: Any = None, steps: int | None = None
     ) -> Sampler:
-        """The sampler asked for; what is left open is as the `sampler` section has it.
-
-        Args:
-          defaults: the configuration's section `sampler`.
-          sampler: a name of `diffusion.samplers`, or a whole `Sampler`.
-          steps: the number of calls of the denoiser.
-
-        Raises:
-          UserError: a sampler or a number of steps that does not exist.
-        """
-        with explained_section("sampler"):
-            chosen = sampler if isinstance(sampler, Sampler) else Sampler(**defaults)
-        changes: dict[str, Any] = {"name": sampler} if isinstance(sampler, str) else {}
-        changes |= {} if steps is None else {"steps": steps}
-        try:
-            chosen = dataclasses.replace(chosen, **changes)
-            chosen.steps_of(self.schedule)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return chosen
+        """The sampler asked for, see `methods.sampling.choose_sampler`."""
+        return choose_sampler(self.schedule, defaults, sampler, steps)
 
     def stages(self, config: Any, known: Sequence[str]) -> tuple[Stage, ...]:
         """The stages of a configuration, see `methods.lpdiff.stages`."""

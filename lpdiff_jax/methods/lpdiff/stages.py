@@ -22,6 +22,7 @@ from lpdiff_jax.methods.lpdiff.losses import (
 )
 from lpdiff_jax.methods.lpdiff.model import NETWORKS, Guide, LPDiff
 from lpdiff_jax.methods.metrics import by_noise_level, psnr
+from lpdiff_jax.methods.noise import noise_of, sample_keys
 from lpdiff_jax.models.dropout import per_sample_dropout
 from lpdiff_jax.plate_text import slot_labels
 
@@ -188,11 +189,10 @@ def diffusion_loss(
     All randomness is keyed by a sample's position in the global batch, so that it does not depend
     on how the batch is spread over devices.
     """
-    keys = jax.vmap(lambda p: jax.random.fold_in(key, p))(position)
+    keys = sample_keys(key, position)
     levels = jnp.asarray(model.schedule.noise_levels, jnp.float32)
     level = draw_levels(objective.levels, keys, position, global_batch, key, levels)
-    noise_of = lambda k: jax.random.normal(jax.random.fold_in(k, 1), target.shape[1:])  # noqa: E731
-    noise = jax.vmap(noise_of)(keys)
+    noise = noise_of(keys, target.shape[1:])(1)
     x_0 = model.residual(target, guide.psi)
     with per_sample_dropout(keys):
         output = model.denoise(variables, guide, diffuse(x_0, noise, level), level, train)

@@ -4,9 +4,11 @@ Shang et al., "ResDiff" (AAAI 2024).
 """
 
 import dataclasses
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,14 +16,16 @@ import numpy as np
 from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
 from lpdiff_jax.diffusion.samplers import Sampler, sample
 from lpdiff_jax.diffusion.schedule import NoiseSchedule, build_schedule
-from lpdiff_jax.errors import UserError, check_choice, explained_section
+from lpdiff_jax.errors import check_choice, explained_section
 from lpdiff_jax.methods.base import Estimate, Function, How, Stage, Variables, frozen
 from lpdiff_jax.methods.frames import FRAMES, as_input
 from lpdiff_jax.methods.noise import noise_of
+from lpdiff_jax.methods.sampling import choose_sampler
 from lpdiff_jax.models.baselines.resdiff import GuidedUNet, SimpleCNN
 
 CNN, DENOISER = "cnn", "denoiser"
 CLIPS = ("image", "residual")
+INITIAL = ("usual", "orthogonal")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,7 @@ class ResDiff:
       prediction: what the denoiser predicts: 'noise' as published, 'x0', 'v'.
       residual_scale: the residual's unit; 1 as published.
       clip: 'image' clips `p + residual` to [-1, 1]; 'residual' is the published clip.
+      initial: the denoiser's first weights: 'usual' as LP-Diff's, or 'orthogonal' as published.
     """
 
     image_size: tuple[int, int]
@@ -49,6 +54,7 @@ class ResDiff:
     prediction: str = "noise"
     residual_scale: float = 1.0
     clip: str = "image"
+    initial: str = "usual"
     networks: tuple[str, ...] = (CNN, DENOISER)
     first_picture: str = "prediction"
     slot_reader: None = None
@@ -57,6 +63,7 @@ class ResDiff:
         check_choice("frames", self.frames, FRAMES)
         check_choice("prediction", self.prediction, PREDICTIONS)
         check_choice("clip", self.clip, CLIPS)
+        check_choice("initial", self.initial, INITIAL)
 
     @property
     def dtype(self) -> Any:
@@ -72,7 +79,8 @@ class ResDiff:
             x = jnp.zeros((1, *self.image_size, channels))
             variables[CNN] = self.cnn.init(key, x)
         if DENOISER in networks:
-            variables[DENOISER] = self.denoiser.init(key, image, image, jnp.ones((1,)))
+            fresh: Any = self.denoiser.init(key, image, image, jnp.ones((1,)))
+            variables[DENOISER] = orthogonal(fresh, key) if self.initial != "usual" else fresh
         return variables
 
     def predict(self, variables: Variables, frames: jax.Array, mask: jax.Array | None) -> jax.Array:
@@ -145,21 +153,8 @@ class ResDiff:
     def choose(
         self, defaults: Mapping[str, Any], *, sampler: Any = None, steps: int | None = None
     ) -> Sampler:
-        """The sampler asked for; what is left open is as the `sampler` section has it.
-
-        Raises:
-          UserError: a sampler or a number of steps that does not exist.
-        """
-        with explained_section("sampler"):
-            chosen = sampler if isinstance(sampler, Sampler) else Sampler(**defaults)
-        changes: dict[str, Any] = {"name": sampler} if isinstance(sampler, str) else {}
-        changes |= {} if steps is None else {"steps": steps}
-        try:
-            chosen = dataclasses.replace(chosen, **changes)
-            chosen.steps_of(self.schedule)
-        except ValueError as error:
-            raise UserError(str(error)) from error
-        return chosen
+        """The sampler asked for, see `methods.sampling.choose_sampler`."""
+        return choose_sampler(self.schedule, defaults, sampler, steps)
 
     def stages(self, config: Any, known: Sequence[str]) -> tuple[Stage, ...]:
         """The stages `cnn` and `diffusion`, see `methods.resdiff.stages`."""
@@ -204,13 +199,27 @@ class ResDiff:
         )
 
 
+def orthogonal(variables: Any, key: jax.Array) -> Any:
+    """The same variables, each kernel as a matrix [inputs, outputs] with orthonormal rows or
+    columns, whichever are fewer; those that would begin at zero, too.
+    """
+
+    def draw(path: Any, value: jax.Array) -> jax.Array:
+        if path[-1].key != "kernel":
+            return value
+        name = zlib.crc32(jax.tree_util.keystr(path).encode())
+        return nn.initializers.orthogonal()(jax.random.fold_in(key, name), value.shape)
+
+    return jax.tree.map_with_path(draw, variables)
+
+
 def build_resdiff(config: Mapping[str, Any]) -> ResDiff:
     """Builds the method that a configuration's `model` section describes.
 
     Args:
       config: `image_size`, `dtype`, `frames`, `count`, `prediction`, `residual_scale`, `clip`, and
         the sections `cnn`, `denoiser` (fields of the modules) and `schedule` (arguments of
-        `make_schedule`, or `betas`, a list).
+        `make_schedule`, or `betas`, a list); `initial` where it is not 'usual'.
 
     Raises:
       UserError: a field that is missing, unknown or out of range.
@@ -224,4 +233,5 @@ def build_resdiff(config: Mapping[str, Any]) -> ResDiff:
             denoiser=GuidedUNet(**frozen(config["denoiser"]), dtype=dtype),
             schedule=build_schedule(config["schedule"]),
             **{name: config[name] for name in fields},
+            initial=config.get("initial", "usual"),
         )
