@@ -87,16 +87,19 @@ def load(source: str | Path | None, dtype: str | None = None) -> Restorer:
     """A model, or the untrained model of a configuration file (speed does not depend on weights).
 
     Args:
-      source: what `Restorer.load` takes, or a configuration such as configs/compact.py.
+      source: what `Restorer.load` takes, or a configuration such as configs/compact.py or, with
+        an argument, configs/baselines/hat.py:compact.
       dtype: the precision, as `Restorer.load` takes it.
 
     Raises:
       UserError: there is no such model or configuration.
     """
-    if source is None or Path(source).suffix != ".py":
+    path, _, argument = str(source or "").partition(".py:")
+    if argument:
+        path += ".py"
+    if source is None or not path.endswith(".py"):
         return Restorer.load(source, dtype=dtype)
-    path = Path(source)
-    config = _config_of(path)
+    config = _config_of(Path(path), argument)
     method = registry.build(config)
     init = functools.partial(method.init, networks=method.networks)
     shapes = jax.eval_shape(init, jax.random.key(0))
@@ -108,14 +111,17 @@ def load(source: str | Path | None, dtype: str | None = None) -> Restorer:
     return restorer if dtype is None else restorer.in_precision(dtype)
 
 
-def _config_of(path: Path) -> Any:
+def _config_of(path: Path, argument: str) -> Any:
     if not path.is_file():
         raise UserError(f"{path}: no such configuration")
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config()
+    try:
+        return module.get_config(*[argument] if argument else [])
+    except (TypeError, ValueError, LookupError) as error:
+        raise UserError(f"{path}:{argument}: no such configuration ({error})") from error
 
 
 def time_calls(call: Callable[[], Any], repeats: int, seconds: float = 30.0) -> Timing:

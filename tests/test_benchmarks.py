@@ -6,10 +6,14 @@ import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from benchmarks.pictures import systems_sheet
+from benchmarks.speed import baselines
 from benchmarks.studies import samples, study
 from benchmarks.studies.variants import STUDIES
+from lpdiff_jax import benchmark
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods import registry
 from lpdiff_jax.plate_text import Reading
@@ -104,3 +108,44 @@ def test_samples_are_compared_character_by_character():
     lines = list(samples.rows([first, second, third, first]))
     assert lines[0][:3] == ["0.3 to 0.5", "1", "1.00"]
     assert lines[-1] == ["0.97 to 1", "2", "1.00", "0.33", "1.00"]
+
+
+def test_a_sheet_of_systems_shows_what_is_read_of_each_picture():
+    """Green where it is right, red where it is not, in the column's own cell."""
+
+    class Reads:
+        def read(self, images):
+            return [Reading("A1" if image.max() else "", 0.5, ()) for image in images]
+
+    white = np.full((2, 8, 16, 3), 255, np.uint8)
+    sheet = systems_sheet.make_sheet({"frame 1": 0 * white, "HAT": white}, ["A1", "B2"], Reads())
+    height = systems_sheet.CELL[0] + systems_sheet.CAPTION + 4
+    lines = [sheet[-2 * height : -height], sheet[-height:]]
+    width = sheet.shape[1] // 2
+
+    def caption(part):
+        strip = part[systems_sheet.CELL[0] : -4].astype(int)
+        redder = (strip[..., 0] - strip[..., 1]).ravel()
+        return "red" if redder.max() > 50 else "green" if redder.min() < -50 else "nothing"
+
+    found = [[caption(part) for part in (line[:, :width], line[:, width:])] for line in lines]
+    assert found == [["red", "green"], ["red", "red"]]
+
+
+def test_a_configuration_may_have_an_argument():
+    with pytest.raises(UserError, match=r"hat.py:huge: no such configuration \(huge"):
+        benchmark.load(f"{ROOT}/configs/baselines/hat.py:huge")
+    with pytest.raises(UserError, match=r"nowhere.py: no such configuration"):
+        benchmark.load("nowhere.py:compact")
+    restorer = benchmark.load(f"{ROOT}/configs/baselines/srcnn.py:compact")
+    assert restorer.image_size == (48, 96)
+
+
+@pytest.mark.parametrize("system", baselines.SYSTEMS)
+def test_pytorch_is_told_every_field_of_a_network(system):
+    """What `benchmarks/speed/torch_baselines.py` builds is described as JSON."""
+    path = f"configs/baselines/{system}.py"
+    method = registry.build(benchmark._config_of(ROOT / path, "compact"))
+    for part in baselines.PARTS[system]:
+        fields = baselines.fields_of(getattr(method, part))
+        assert json.loads(json.dumps(fields))["features"]
