@@ -4,7 +4,7 @@ The defaults are the mended network. Where the published program errs, both beha
 choice of one field, and `RELEASED` selects the published ones, for users' own checkpoints.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -45,6 +45,22 @@ RELEASED: dict[str, Any] = dict(
     skips="none",
     outer_skip="none",
 )
+
+
+class Seen(NamedTuple):
+    """What a condition network makes of frames.
+
+    Attributes:
+      psi: the first estimate [B, H, W, 3], float32, not clipped.
+      features: what a reading head reads [B, h, w, C]: those of the decoder's first stage, fused
+        over the frames, and wide enough to tell the characters apart.
+      places: where the plate lies in the frames, [B, N, 2, 3], and in the ground truth, [B, 2, 3],
+        see `straightening`; None without a straightener.
+    """
+
+    psi: jax.Array
+    features: jax.Array
+    places: tuple[jax.Array, jax.Array] | None = None
 
 
 class ConditionNetwork(nn.Module):
@@ -139,49 +155,27 @@ class ConditionNetwork(nn.Module):
         Raises:
           ValueError: a shape that the network cannot take.
         """
-        return self.estimate(frames, mask, train)[0]
+        return self.estimate(frames, mask, train).psi
 
     def estimate(
         self, frames: jax.Array, mask: jax.Array | None = None, train: bool = False
-    ) -> tuple[jax.Array, jax.Array]:
-        """psi as `__call__` gives it, and the features [B, h, w, C] that a reading head reads.
-
-        They are those of the decoder's first stage: fused over the frames, and wide enough to tell
-        the characters apart.
-        """
+    ) -> Seen:
+        """What the network makes of the frames; the arguments are those of `__call__`."""
         self._check(frames)
         if mask is None:
             mask = jnp.ones(frames.shape[:2], bool)
         if not self.straightener:
-            return self._estimate(frames, mask, train)
+            return Seen(*self._estimate(frames, mask, train))
         places, place = self.straighten(frames, mask)
         shape = frames.shape
         straight = resample(frames.reshape(-1, *shape[2:]), places.reshape(-1, 2, 3))
         psi, features = self._estimate(straight.reshape(shape), mask, train)
-        return resample(psi, inverse(place)), features
-
-    def places(
-        self, frames: jax.Array, mask: jax.Array | None = None
-    ) -> tuple[jax.Array, jax.Array]:
-        """Where the plate lies in frames [B, N, H, W, 3], and in the ground truth.
-
-        Returns:
-          Places [B, N, 2, 3] and [B, 2, 3]; see `straightening`.
-
-        Raises:
-          ValueError: a network without a straightener.
-        """
-        if not self.straightener:
-            raise ValueError("this condition network has no straightener")
-        if mask is None:
-            mask = jnp.ones(frames.shape[:2], bool)
-        places: tuple[jax.Array, jax.Array] = self.straighten(frames, mask)
-        return places
+        return Seen(resample(psi, inverse(place)), features, (places, place))
 
     def _estimate(
         self, frames: jax.Array, mask: jax.Array, train: bool
     ) -> tuple[jax.Array, jax.Array]:
-        """`estimate` of frames that lie as they should."""
+        """psi and features of frames that lie as they should."""
         stages = self._encode(space_to_depth(frames, self.patch), train)
         paths, path_mask = self._interact(stages[-1], mask)
         trunk = self.dfm(texture_enhancement(paths, self.curvature), path_mask)

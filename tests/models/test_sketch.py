@@ -105,11 +105,11 @@ def test_it_draws_one_text_and_is_trained_with_the_true_one(restorer):
     mask, texts = jnp.ones((2, 2), bool), np.stack([encode_text(text) for text in ("A1", "")])
     batch = {"frames": frames, "frame_mask": mask, "text": texts}
     estimate = model.estimate(variables, frames / 127.5 - 1, mask)
-    psi, features = model._estimate(variables, frames / 127.5 - 1, mask)
+    seen = model._see(variables, frames / 127.5 - 1, mask)
     sure = likeliest(estimate.guide.slots)
-    drawn = lambda text: model.sketch.apply(variables["sketch"], text, psi)  # noqa: E731
+    drawn = lambda text: model.sketch.apply(variables["sketch"], text, seen.psi)  # noqa: E731
     np.testing.assert_allclose(estimate.guide.sketch, drawn(sure), atol=1e-5)
-    taught = guide_of(model, variables, psi, features, batch)
+    taught = guide_of(model, variables, seen, batch)
     true = np.eye(4, dtype=np.float32)[[1, 3, 0]]  # "A1" of AB1, and an empty slot
     # The second plate has no label.
     np.testing.assert_allclose(taught.sketch, drawn(jnp.stack([true, sure[1]])), atol=1e-5)

@@ -81,8 +81,8 @@ def distillation_stage(name: str, model: LPDiff, config: Any, sampler: Any) -> S
         variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Metrics, Params]:
         plate = to_float(batch["target"])
-        psi, features, stats = apply_condition(model, variables, batch, False)
-        guide = guide_of(model, variables, psi, features, batch)
+        seen, stats = apply_condition(model, variables, batch, False)
+        psi, guide = seen.psi, guide_of(model, variables, seen, batch)
         keys = sample_keys(key, batch["position"])
         index = stride * draw_index(keys, batch["position"], config.batch_size, count)
         noise = noise_of(keys, plate.shape[1:])(1)

@@ -7,6 +7,7 @@ import optax
 from lpdiff_jax.images import to_float
 from lpdiff_jax.methods.base import Batch, Params, Variables
 from lpdiff_jax.methods.lpdiff.model import Guide, LPDiff
+from lpdiff_jax.models.condition import Seen
 from lpdiff_jax.models.reading_head import ReadingHead
 from lpdiff_jax.models.straightening import corners_of
 from lpdiff_jax.plate_text import slot_labels
@@ -14,13 +15,10 @@ from lpdiff_jax.plate_text import slot_labels
 
 def apply_condition(
     model: LPDiff, variables: Variables, batch: Batch, train: bool
-) -> tuple[jax.Array, jax.Array, Params]:
-    """psi [B, H, W, 3] of a batch, the features that the reading head reads, new statistics.
-
-    The last are the condition network's, by its name, if it has any.
-    """
+) -> tuple[Seen, Params]:
+    """What the condition network sees in a batch, and its new statistics by its name, if any."""
     stats = variables["condition"].get("batch_stats")
-    (psi, features), updated = model.condition.apply(
+    seen, updated = model.condition.apply(
         variables["condition"],
         to_float(batch["frames"]),
         batch["frame_mask"],
@@ -28,32 +26,16 @@ def apply_condition(
         mutable=["batch_stats"],
         method="estimate",
     )
-    return psi, features, {} if stats is None else {"condition": updated["batch_stats"]}
+    return Seen(*seen), {} if stats is None else {"condition": updated["batch_stats"]}
 
 
-def find_places(model: LPDiff, variables: Variables, batch: Batch) -> tuple[jax.Array, jax.Array]:
-    """Where the plate lies in the frames, [B, N, 2, 3], and in the ground truth, [B, 2, 3].
-
-    The compiler finds that `apply_condition` computes them, too.
-    """
-    places: tuple[jax.Array, jax.Array] = model.condition.apply(
-        variables["condition"],
-        to_float(batch["frames"]),
-        batch["frame_mask"],
-        method="places",  # type: ignore[assignment]
-    )
-    return places
-
-
-def guide_of(
-    model: LPDiff, variables: Variables, psi: jax.Array, features: jax.Array, batch: Batch
-) -> Guide:
+def guide_of(model: LPDiff, variables: Variables, seen: Seen, batch: Batch) -> Guide:
     """What the denoiser is conditioned on for a batch; see `LPDiff.guide`."""
     frames, mask, truth = to_float(batch["frames"]), batch["frame_mask"], None
     if model.sketch is not None and model.sketch.text == "likeliest":
         assert model.reader is not None and model.slot_reader is not None  # it draws their text
         truth = slot_labels(batch["text"], model.slot_reader.charset, model.reader.slots)
-    return model.guide(variables, psi, features, frames, mask, truth)
+    return model.guide(variables, seen.psi, seen.features, frames, mask, truth)
 
 
 def psi_loss(

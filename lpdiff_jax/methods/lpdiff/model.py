@@ -17,7 +17,7 @@ from lpdiff_jax.errors import check_choice, explained_section
 from lpdiff_jax.methods.base import Estimate, Function, Stage, Variables, frozen
 from lpdiff_jax.methods.noise import noise_of
 from lpdiff_jax.methods.sampling import choose_sampler
-from lpdiff_jax.models.condition import ConditionNetwork
+from lpdiff_jax.models.condition import ConditionNetwork, Seen
 from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
 from lpdiff_jax.models.layers import masked_mean
 from lpdiff_jax.models.reading_head import ALIGNMENTS, ReadingHead
@@ -123,7 +123,7 @@ class LPDiff:
         frames = jnp.zeros((1, 3, *self.image_size, 3))
         image, level = frames[:, 0], jnp.ones((1,))
         variables: Variables = {"condition": self.condition.init(key, frames)}
-        _, features = self._estimate(variables, frames)
+        features = self._see(variables, frames).features
         if self.reader is not None:
             variables["reader"] = self.reader.init(key, features)
         if self.sketch is not None and "sketch" in networks:
@@ -138,7 +138,7 @@ class LPDiff:
         self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None
     ) -> Estimate:
         """All that is known of the plates before the diffusion."""
-        psi, features = self._estimate(variables, frames, mask)
+        psi, features, _ = self._see(variables, frames, mask)
         slots = None
         if self.slot_reader is not None:
             slots = self.read(variables, features, self.slot_reader.temperature)
@@ -227,10 +227,9 @@ class LPDiff:
             raise ValueError("this model has no reading head")
         return self.reader
 
-    def _estimate(
-        self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None
-    ) -> Any:
-        return self.condition.apply(variables["condition"], frames, mask, method="estimate")
+    def _see(self, variables: Variables, frames: jax.Array, mask: jax.Array | None = None) -> Seen:
+        seen: Any = self.condition.apply(variables["condition"], frames, mask, method="estimate")
+        return Seen(*seen)
 
     def predict_noise(
         self, variables: Variables, guide: Guide, x_t: jax.Array, noise_level: jax.Array

@@ -13,7 +13,6 @@ from lpdiff_jax.methods.base import Batch, Metrics, Params, Stage, Variables
 from lpdiff_jax.methods.lpdiff.distillation import distillation_stage
 from lpdiff_jax.methods.lpdiff.losses import (
     apply_condition,
-    find_places,
     guide_of,
     place_loss,
     psi_loss,
@@ -23,6 +22,7 @@ from lpdiff_jax.methods.lpdiff.losses import (
 from lpdiff_jax.methods.lpdiff.model import NETWORKS, Guide, LPDiff
 from lpdiff_jax.methods.metrics import by_noise_level, psnr
 from lpdiff_jax.methods.noise import noise_of, sample_keys
+from lpdiff_jax.models.condition import Seen
 from lpdiff_jax.models.dropout import per_sample_dropout
 from lpdiff_jax.plate_text import slot_labels
 
@@ -72,8 +72,8 @@ def psi_stage(name: str, model: LPDiff, config: Any) -> Stage:
         variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Metrics, Params]:
         del key
-        psi, features, stats = apply_condition(model, variables, batch, train)
-        value, metrics = supervise(model, variables, psi, features, batch, section)
+        seen, stats = apply_condition(model, variables, batch, train)
+        value, metrics = supervise(model, variables, seen, batch, section)
         return value, metrics, stats
 
     networks = _supervised_networks(model)
@@ -85,24 +85,19 @@ def _supervised_networks(model: LPDiff) -> tuple[str, ...]:
 
 
 def supervise(
-    model: LPDiff,
-    variables: Variables,
-    psi: jax.Array,
-    features: jax.Array,
-    batch: Batch,
-    config: Any,
+    model: LPDiff, variables: Variables, seen: Seen, batch: Batch, config: Any
 ) -> tuple[jax.Array, Metrics]:
     """psi's own loss [B], with that of the reading head where there is one, and what to watch."""
     target = to_float(batch["target"])
-    value = psi_loss(psi, target, config.gradient_weight, config.shift)
-    metrics = {"psnr": psnr(psi, target)}
-    if model.condition.straightener:
-        places, truth = find_places(model, variables, batch)
+    value = psi_loss(seen.psi, target, config.gradient_weight, config.shift)
+    metrics = {"psnr": psnr(seen.psi, target)}
+    if seen.places is not None:
+        places, truth = seen.places
         missed = place_loss(places, truth, batch["corners"], batch["frame_mask"])
         value, metrics["place_loss"] = value + config.place_weight * missed, missed
     if model.reader is None or model.slot_reader is None:
         return value, metrics
-    logits = model.read_logits(variables, features)
+    logits = model.read_logits(variables, seen.features)
     labels = slot_labels(batch["text"], model.slot_reader.charset, model.reader.slots)
     reading, watched = reading_loss(model.reader, logits, labels)
     return value + config.reading_weight * reading, metrics | watched
@@ -121,8 +116,8 @@ def sketch_stage(name: str, model: LPDiff, config: Any) -> Stage:
     ) -> tuple[jax.Array, Metrics, Params]:
         del key, train
         target = to_float(batch["target"])
-        psi, features, stats = apply_condition(model, variables, batch, train=False)
-        drawing = guide_of(model, variables, psi, features, batch).sketch
+        seen, stats = apply_condition(model, variables, batch, train=False)
+        psi, drawing = seen.psi, guide_of(model, variables, seen, batch).sketch
         assert drawing is not None
         metrics = {
             "psnr": psnr(psi, target),
@@ -150,19 +145,18 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Metrics, Params]:
         target = to_float(batch["target"])
-        psi, features, stats = apply_condition(model, variables, batch, train and mode != "frozen")
-        metrics = {"psnr": psnr(psi, target)}
-        seen = (psi, features)
-        if mode in ("frozen", "detached"):
-            seen = jax.lax.stop_gradient(seen)
-        guide = guide_of(model, variables, *seen, batch)
+        seen, stats = apply_condition(model, variables, batch, train and mode != "frozen")
+        metrics = {"psnr": psnr(seen.psi, target)}
+        alone = mode in ("frozen", "detached")
+        shown = jax.lax.stop_gradient(seen) if alone else seen
+        guide = guide_of(model, variables, shown, batch)
         level, value = diffusion_loss(
             model, objective, variables, guide, target, batch["position"], section.batch_size, key,
             train,
         )  # fmt: skip
         metrics |= {"diffusion_loss": value} | by_noise_level(value, level)
         if supervised:
-            own, watched = supervise(model, variables, psi, features, batch, section)
+            own, watched = supervise(model, variables, seen, batch, section)
             value, metrics = value + own, metrics | watched | {"psi_loss": own}
         return value, metrics, stats
 
