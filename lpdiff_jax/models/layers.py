@@ -1,7 +1,7 @@
 """Layers that the condition network and the denoiser share. Feature maps are NHWC."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -77,8 +77,13 @@ class GroupNorm(nn.Module):
     epsilon: float = NORM_EPSILON
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, parts: Sequence[jax.Array] = ()) -> jax.Array:
         """Normalises x [B, H, W, C] over each sample's positions and C / groups channels.
+
+        Args:
+          x: what is normalised.
+          parts: what x was put together from along its channels. Their statistics are taken while
+            each part is made, and x itself is not read for them.
 
         Raises:
           ValueError: C is not a multiple of the groups.
@@ -88,14 +93,18 @@ class GroupNorm(nn.Module):
             raise ValueError(f"{channels} channels do not divide into {self.groups} groups")
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
+        sources = [part.astype(jnp.float32) for part in parts or (x,)]
         x = x.astype(jnp.float32)
 
-        def group_mean(values: jax.Array) -> jax.Array:
-            means = values.mean((1, 2)).reshape(batch, self.groups, -1).mean(-1)
+        def group_mean(values: list[jax.Array]) -> jax.Array:
+            of_channels = [value.mean((1, 2)) for value in values]
+            means = jnp.concatenate(of_channels, -1) if parts else of_channels[0]
+            means = means.reshape(batch, self.groups, -1).mean(-1)
             return jnp.repeat(means, channels // self.groups, axis=1)[:, None, None]
 
-        mean = group_mean(x)
-        var = jnp.maximum(group_mean(jnp.square(x)) - jnp.square(mean), 0)
+        mean = group_mean(sources)
+        squares = group_mean([jnp.square(source) for source in sources])
+        var = jnp.maximum(squares - jnp.square(mean), 0)
         factor = jax.lax.rsqrt(var + self.epsilon) * scale
         return (x * factor + (bias - mean * factor)).astype(self.dtype)
 
@@ -147,11 +156,18 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, embedding: jax.Array | None = None, train: bool = False
+        self,
+        x: jax.Array,
+        embedding: jax.Array | None = None,
+        train: bool = False,
+        skip: jax.Array | None = None,
     ) -> jax.Array:
-        """Maps x [B, H, W, C] to [B, H, W, features]."""
+        """Maps x [B, H, W, C], with a skip [B, H, W, S] beside it, to [B, H, W, features]."""
         norm = functools.partial(GroupNorm, self.norm_groups, self.dtype, self.epsilon)
-        h = nn.swish(norm(name="norm1")(x))
+        parts = () if skip is None else (x, skip)
+        if skip is not None:
+            x = jnp.concatenate([x, skip], axis=-1)
+        h = nn.swish(norm(name="norm1")(x, parts))
         h = conv(self.features, dtype=self.dtype, name="conv1")(h)
         if embedding is not None:
             shift = nn.Dense(self.features, dtype=self.dtype, name="embedding")(embedding)

@@ -119,8 +119,7 @@ class UNet(nn.Module):
         x = block(widths[-1], levels - 1, "mid", self.attends_in_the_middle)(x, embedding, train)
         for level in reversed(range(levels)):
             for i in range(self.blocks + 1):
-                x = jnp.concatenate([x, skips.pop()], axis=-1)
-                x = block(widths[level], level, f"up_{level}_{i}")(x, embedding, train)
+                x = block(widths[level], level, f"up_{level}_{i}")(x, embedding, train, skips.pop())
             if level > 0:
                 x = conv(widths[level], dtype=self.dtype, name=f"grow_{level}")(upsample_nearest(x))
         x = nn.swish(GroupNorm(self.norm_groups, self.dtype, name="head_norm")(x))
@@ -145,11 +144,20 @@ class Block(nn.Module):
     dtype: Dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, embedding: jax.Array | None, train: bool) -> jax.Array:
-        """Maps x [B, H, W, C], told embedding [B, E] if any, to [B, H, W, features]."""
+    def __call__(
+        self,
+        x: jax.Array,
+        embedding: jax.Array | None,
+        train: bool,
+        skip: jax.Array | None = None,
+    ) -> jax.Array:
+        """Maps x [B, H, W, C], told embedding [B, E] if any, to [B, H, W, features].
+
+        A skip [B, H, W, S] is taken beside x.
+        """
         x = ResidualBlock(
             self.features, self.norm_groups, self.dropout, dtype=self.dtype, name="residual"
-        )(x, embedding, train)
+        )(x, embedding, train, skip)
         if self.attend:
             x = SelfAttention(self.norm_groups, self.dtype, name="attention")(x)
         return x
