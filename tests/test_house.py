@@ -15,6 +15,7 @@ ROOMS = sorted(path.parent.name for path in (ROOT / "lpdiff_jax").glob("*/__init
 HEAVY = ("tensorflow", "grain", "lpdiff_jax.training", "lpdiff_jax.evaluation", "orbax")
 # Room -> the rooms that it may import, besides itself; other rooms than these are free.
 ALLOWED = {
+    "ahead": ("methods", "parallel", "training"),
     "models": (),
     "diffusion": (),
     "parallel": (),

@@ -17,7 +17,7 @@ from lpdiff_jax.cli.endings import INTERRUPTIONS, ending_of, leave, prepare_stre
 from lpdiff_jax.stopping import by_signals
 
 # Subcommand -> module of this package, with flags of its own.
-SCRIPTS = {"train": "train", "eval": "eval"}
+SCRIPTS = {"train": "train", "eval": "eval", "compile": "compile"}
 # Subcommand -> module of this package; the order is that of `lpdiff --help`.
 COMMANDS = {
     "restore": "restore",

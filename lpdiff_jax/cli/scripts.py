@@ -29,12 +29,18 @@ from lpdiff_jax.stopping import by_signals
 
 
 def define_flags() -> None:
-    """The flags of both programs."""
+    """The flags of a program that works in a run's directory."""
+    define_config_flag()
+    flags.DEFINE_string("workdir", None, "Directory of the run: configuration, checkpoints, logs")
+    flags.mark_flags_as_required(["workdir"])
+
+
+def define_config_flag() -> None:
+    """The flag that names a configuration, each field of which can be changed by another."""
     config_flags.DEFINE_config_file(
         "config", None, "A configuration file, or the name of a packaged one, such as compact"
     )
-    flags.DEFINE_string("workdir", None, "Directory of the run: configuration, checkpoints, logs")
-    flags.mark_flags_as_required(["config", "workdir"])
+    flags.mark_flags_as_required(["config"])
 
 
 def define_process_flags() -> None:
@@ -57,7 +63,12 @@ def join_processes() -> None:
 
 
 def run(main: Callable[[ConfigDict, Path], None], argv: Sequence[str]) -> None:
-    """Parses the flags `argv` and calls main(config, workdir).
+    """Parses the flags `argv` and calls main(config, workdir), see `run_with_config`."""
+    run_with_config(lambda config: main(config, local_path(flags.FLAGS.workdir)), argv)
+
+
+def run_with_config(main: Callable[[ConfigDict], None], argv: Sequence[str]) -> None:
+    """Parses the flags `argv` and calls main(config).
 
     Exits 2 on a user's mistake, 75 when a signal stopped a run that saved, 130 on Ctrl-C.
     """
@@ -112,11 +123,11 @@ def find_config(name: str) -> str:
     return name
 
 
-def _explained(main: Callable[[ConfigDict, Path], None]) -> None:
-    """Calls main(config, workdir); what a user is meant to read ends in `fail`."""
+def _explained(main: Callable[[ConfigDict], None]) -> None:
+    """Calls main(config); what a user is meant to read ends in `fail`."""
     try:
         with by_signals("stopped by SIGTERM; the same command goes on from here"):
-            main(flags.FLAGS.config, local_path(flags.FLAGS.workdir))
+            main(flags.FLAGS.config)
     except BaseException as error:
         if lost.tells_of_another(error):  # a checkpoint that could not be written says so, too
             _leave_the_lost()

@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -116,19 +116,27 @@ class Parallel:
     """Spreads a step over all devices, by `pmap` or by `jit` over sharded arrays.
 
     The state is never stacked: it goes in and comes out whole, the same on every device.
+
+    Args:
+      mode: one of `MODES`.
+      devices: what to compile for, if not for the devices that are here; such as those of a
+        `topology.Topology`, for which a step can be lowered and compiled, and not run.
     """
 
-    def __init__(self, mode: str):
+    def __init__(self, mode: str, devices: Sequence[Any] | None = None):
         try:
             check_choice("config.parallel", mode, MODES)
         except ValueError as error:
             raise UserError(str(error)) from error
         self.mode = mode
-        mesh = _mesh(jax.devices())
+        self._devices = devices
+        mesh = _mesh(jax.devices() if devices is None else devices)
+        self.count = mesh.size
         self._replicated = NamedSharding(mesh, PartitionSpec())
         self._split = NamedSharding(mesh, PartitionSpec(AXIS))
         # Where the step leaves the state; one that starts elsewhere would be compiled for twice.
-        home = mesh if mode == "jit" else _mesh(jax.local_devices())
+        here = mode == "pmap" and devices is None
+        home = _mesh(jax.local_devices()) if here else mesh
         self._home = NamedSharding(home, PartitionSpec())
 
     def compile_train_step(
@@ -141,6 +149,7 @@ class Parallel:
                 axis_name=AXIS,
                 in_axes=(None, 0),
                 out_axes=(None, None),
+                devices=self._devices,
                 donate_argnums=0,
             )
         return jax.jit(
@@ -158,12 +167,33 @@ class Parallel:
                 axis_name=AXIS,
                 in_axes=(None, 0),
                 out_axes=None,
+                devices=self._devices,
             )
         return jax.jit(
             functools.partial(step, reduce=lambda tree: tree),
             in_shardings=(self._replicated, self._split),
             out_shardings=self._replicated,
         )
+
+    def compile_split(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """function(variables, *trees [B, ...]) -> tree [B, ...], compiled; B lies on all devices.
+
+        By `jit` in either mode: nothing is reduced over the devices.
+        """
+        split = lambda variables, trees: function(variables, *trees)  # noqa: E731
+        return jax.jit(
+            split, in_shardings=(self._replicated, self._split), out_shardings=self._split
+        )
+
+    def abstract_batch(self, batch: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, Any]:
+        """Shapes of the batch that a compiled step takes, of those of one device's part."""
+
+        def whole(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+            if self.mode == "pmap":
+                return jax.ShapeDtypeStruct((self.count, *x.shape), x.dtype)
+            return jax.ShapeDtypeStruct((self.count * x.shape[0], *x.shape[1:]), x.dtype)
+
+        return {name: whole(x) for name, x in batch.items()}
 
     def put_batch(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """This process's part of a global batch, with each sample's `position` in the whole."""

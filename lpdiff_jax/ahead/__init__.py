@@ -1,0 +1,1 @@
+"""Ahead of time: programs compiled for accelerators that are not here, and what they will cost."""
