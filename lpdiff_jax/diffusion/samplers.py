@@ -26,6 +26,9 @@ from lpdiff_jax.errors import check_choice
 
 DenoiseFn = Callable[..., jax.Array]
 NoiseFn = Callable[[jax.Array], jax.Array]
+# Between two steps: x, and the newest estimate of x_0; and what a step needs to know.
+Carry = tuple[jax.Array, jax.Array]
+Row = dict[str, Any]
 
 # ddpm: Ho et al. 2020. ddim: Song et al. 2021. dpmpp_2m, dpmpp_2m_sde: Lu et al. 2022,
 # "DPM-Solver++", algorithm 2 and its SDE form.
@@ -114,7 +117,6 @@ def sample(
     steps: Steps,
     *,
     prepare: Callable[[jax.Array], Any] | None = None,
-    every_step: bool = False,
 ) -> jax.Array:
     """Takes every step.
 
@@ -126,36 +128,54 @@ def sample(
       steps: the stepping rule, as a table.
       prepare: levels [steps] -> a tree of arrays [steps, ...], computed once, before the loop; its
         slice of the step is then the third argument of `denoise_fn`.
-      every_step: return the estimate of every step, not the last alone.
 
     Returns:
-      x_0 [B, ...]; or [steps, B, ...] in the order of the steps, where every step is wanted.
+      x_0 [B, ...].
     """
+
+    def body(carry: Carry, row: Row) -> tuple[Carry, None]:
+        return take_step(denoise_fn, noise_fn, steps.stochastic, carry, row), None
+
+    first = (x, jnp.zeros_like(x))
+    (x, _), _ = jax.lax.scan(body, first, table_of(steps, prepare), reverse=True)
+    return x
+
+
+def table_of(steps: Steps, prepare: Callable[[jax.Array], Any] | None = None) -> Row:
+    """What each step needs to know: a tree of arrays [steps, ...]; `prepare` as in `sample`."""
     levels = jnp.asarray(steps.levels, jnp.float32)
     numbers = {name: getattr(steps, name) for name in ("x", "x_0", "x_0_before", "noise")}
-    stochastic = steps.stochastic
-    table = {
+    return {
         "index": jnp.arange(steps.count),
         "level": levels,
         "prepared": () if prepare is None else (prepare(levels),),
         "numbers": {key: jnp.asarray(array, jnp.float32) for key, array in numbers.items()},
     }
 
-    def body(carry: tuple[jax.Array, jax.Array], step: dict[str, Any]) -> tuple[Any, Any]:
-        x, x_0_before = carry
-        level = jnp.broadcast_to(step["level"], x.shape[:1])
-        x_0 = denoise_fn(x, level, *step["prepared"])
-        number = step["numbers"]
-        x = number["x"] * x + number["x_0"] * x_0 + number["x_0_before"] * x_0_before
-        if stochastic:
-            x = x + number["noise"] * noise_fn(step["index"])
-        return (x, x_0), x_0 if every_step else None
 
-    (x, _), estimates = jax.lax.scan(body, (x, jnp.zeros_like(x)), table, reverse=True)
-    if not every_step:
-        return x
-    # The scan lists them least noisy first; and what the last step leads to is x itself.
-    return jnp.concatenate([estimates[::-1][:-1], x[None]])
+def take_step(
+    denoise_fn: DenoiseFn, noise_fn: NoiseFn, stochastic: bool, carry: Carry, row: Row
+) -> Carry:
+    """Takes one step.
+
+    Args:
+      denoise_fn: the network, as the module describes it.
+      noise_fn: as in `sample`.
+      stochastic: whether any step adds noise.
+      carry: x [B, ...], and the estimate of x_0 of the step before (zeros before the first).
+      row: the step's row of `table_of`.
+
+    Returns:
+      x after the step, and the step's own estimate of x_0.
+    """
+    x, x_0_before = carry
+    level = jnp.broadcast_to(row["level"], x.shape[:1])
+    x_0 = denoise_fn(x, level, *row["prepared"])
+    number = row["numbers"]
+    x = number["x"] * x + number["x_0"] * x_0 + number["x_0_before"] * x_0_before
+    if stochastic:
+        x = x + number["noise"] * noise_fn(row["index"])
+    return x, x_0
 
 
 def steps_on(schedule: NoiseSchedule, name: str, eta: float = 0.0) -> Steps:

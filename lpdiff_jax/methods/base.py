@@ -151,12 +151,25 @@ class Method(Protocol):
 
 @runtime_checkable
 class DrawsInSteps(Protocol):
-    """A method that draws in steps, each of which has a picture to show."""
+    """A method whose `draw` can be taken step by step, each of which has a picture to show."""
 
-    def draw_steps(
+    def count_steps(self, how: How) -> int:
+        """The number of steps."""
+
+    def begin(
         self, variables: Variables, estimate: Estimate, keys: jax.Array, how: How
-    ) -> jax.Array:
-        """`draw` after every step: [B, steps, H, W, 3], the last of which is what `draw` gives."""
+    ) -> tuple[Any, Any]:
+        """Before the first step: what all steps share, and what one hands on to the next."""
+
+    def step(
+        self, estimate: Estimate, keys: jax.Array, how: How, shared: Any, state: Any, index: Any
+    ) -> tuple[Any, jax.Array]:
+        """One step; `index` is `count_steps` - 1 in the first, and 0 in the last.
+
+        Returns:
+          What is handed on; and the plates [B, H, W, 3] as they are now, after the last step those
+          that `draw` gives.
+        """
 
 
 @runtime_checkable

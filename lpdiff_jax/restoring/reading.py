@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.errors import DataError
-from data_pipeline.images import decode_pages, read_bytes, resize
+from data_pipeline.files import MAX_BYTES, read_bytes
+from data_pipeline.images import decode_pages, resize
 from data_pipeline.tree import printable
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.restoring.boxes import Box
@@ -22,7 +23,7 @@ from lpdiff_jax.restoring.inputs import Source
 from lpdiff_jax.restoring.names import Names
 from lpdiff_jax.restoring.regions import MovingRegion, Region, cut
 from lpdiff_jax.restoring.tracks import PATIENCE, BestFrames, Tracker, merit
-from lpdiff_jax.restoring.video import Clip, read_frames
+from lpdiff_jax.restoring.video import Clip, check_container, read_frames
 
 # So many frames that are no crops at a video's beginning, and the others need not be looked at.
 _ENOUGH = 3
@@ -148,10 +149,18 @@ def read_plates(
 
 
 def digest(source: Source) -> str:
-    """SHA-256 over the files of a source, in their order; raises DataError."""
+    """SHA-256 over the files of a source, in their order; raises DataError.
+
+    Of a picture that is too large to be read its size stands for it.
+    """
     total = hashlib.sha256()
     for path in source.files:
         try:
+            if source.is_video:
+                check_container(path)  # before gigabytes are read of what is none
+            elif (size := path.stat().st_size) > MAX_BYTES:
+                total.update(f"{size} bytes".encode())
+                continue
             with path.open("rb") as file:
                 total.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:

@@ -114,6 +114,11 @@ class Restorer:
         """Whether further samples of a plate differ from the first."""
         return self.method.draws_vary(self.variables)
 
+    @property
+    def has_diffusion(self) -> bool:
+        """Whether plates are drawn with a denoiser that is trained; `denoise` calls it."""
+        return isinstance(self.method, Denoises) and self.draws_vary
+
     def condition(self, frames: Any, mask: Any = None) -> jax.Array:
         """The first estimate (psi) [B, H, W, 3], not clipped.
 
@@ -155,7 +160,7 @@ class Restorer:
           UserError: the method has no denoiser, or the model's is not trained yet.
         """
         method = self.method
-        if not isinstance(method, Denoises) or not self.draws_vary:
+        if not (isinstance(method, Denoises) and self.has_diffusion):
             raise UserError("this model has no denoiser")
         if isinstance(psi, Estimate):
             guide = psi.guide
@@ -187,8 +192,9 @@ class Restorer:
           sampler: a name of `diffusion.samplers`, or all of its choices; None takes the model's.
           samples: K, how many restorations are made of each plate.
           seed: the seed of the noise: one for all plates, or one per plate.
-          callback: called for every step with its number (from 1), the number of steps, and the
-            plates after it [B, K, H, W, 3], in order, when all steps have been computed.
+          callback: called for every step, as soon as it is taken, with its number (from 1), the
+            number of steps, and the plates after it [B, K, H, W, 3]. The last are the result, which
+            differs from one without a callback by what sums in another order do (1e-6).
 
         Returns:
           [B, K, H, W, 3], clipped to [-1, 1].
@@ -216,23 +222,46 @@ class Restorer:
         draws = samples if self.draws_vary else 1
         seeds = np.broadcast_to(_as_seeds(seed), (count,))
         # Samples lie beside each other in one batch: [B, K] flattened.
-        compiled = _compiled(self.method)
-        watched = callback is not None and compiled.draw_steps is not None
-        plates: jax.Array = self._in_parts(
-            functools.partial(compiled.draw_steps if watched else compiled.draw, how=how),
+        inputs = (
             jax.tree.map(lambda x: jnp.repeat(x, draws, axis=0), known),
             jnp.asarray(np.repeat(seeds, draws)),
             jnp.asarray(np.tile(np.arange(draws, dtype=np.uint32), count)),
         )
-        plates = plates.reshape(count, draws, *plates.shape[1:])
-        plates = jnp.repeat(plates, samples // draws, axis=1)
-        if callback is None:
+
+        def by_plate(flat: jax.Array) -> jax.Array:
+            return jnp.repeat(flat.reshape(count, draws, *flat.shape[1:]), samples // draws, axis=1)
+
+        if callback is not None and self.draws_vary and isinstance(self.method, DrawsInSteps):
+            number = self.method.count_steps(how)
+            for step, flat in enumerate(self._in_steps(inputs, how, number), 1):
+                plates = by_plate(flat)
+                callback(step, number, plates)
             return plates
-        each = plates if watched else plates[:, :, None]
-        number = each.shape[2]
-        for step in range(number):
-            callback(step + 1, number, each[:, :, step])
-        return each[:, :, -1]
+        call = functools.partial(_compiled(self.method).draw, how=how)
+        plates = by_plate(self._in_parts(call, *inputs))
+        if callback is not None:
+            callback(1, 1, plates)
+        return plates
+
+    def _in_steps(self, inputs: tuple, how: How, number: int) -> Iterator[jax.Array]:
+        """The plates [B * K, H, W, 3] after each step of drawing them."""
+        compiled, parts = _compiled(self.method), []
+        for place, size in batch_parts(len(inputs[-1]), self.max_batch):
+            own = jax.tree.map(functools.partial(_cut, part=place, size=size), inputs)
+            begun = compiled.begin(self.variables, *own, how=how)
+            parts.append(_Part(place.stop - place.start, *begun))
+        for index in reversed(range(number)):
+            flat = []
+            for part in parts:
+                part.state, plates = compiled.step(
+                    *part.given,
+                    how=how,
+                    shared=part.shared,
+                    state=part.state,
+                    index=np.int32(index),
+                )
+                flat.append(plates[: part.count])
+            yield flat[0] if len(flat) == 1 else jnp.concatenate(flat)
 
     def lowered_draw(self, batch: int, how: How) -> Any:
         """JAX's lowered object behind `draw` of one part of `batch` plates, to inspect."""
@@ -279,8 +308,19 @@ class _Compiled:
 
     estimate: Any
     draw: Any
-    draw_steps: Any
     denoise: Any
+    begin: Any = None
+    step: Any = None
+
+
+@dataclasses.dataclass
+class _Part:
+    """A part of a batch between two steps: how many plates it has, and what a step is given."""
+
+    count: int
+    given: tuple[Estimate, jax.Array]
+    shared: Any
+    state: Any
 
 
 @functools.lru_cache(maxsize=16)
@@ -288,11 +328,11 @@ def _compiled(method: Method) -> _Compiled:
     denoise = jit(method.predict_noise) if isinstance(method, Denoises) else None
     suppose = method.suppose if isinstance(method, Supposes) else None
     draw = jit(functools.partial(_draw, method.draw, suppose), static_argnames="how")
-    draw_steps = None
-    if isinstance(method, DrawsInSteps):
-        drawn = functools.partial(_draw, method.draw_steps, suppose)
-        draw_steps = jit(drawn, static_argnames="how")
-    return _Compiled(jit(method.estimate), draw, draw_steps, denoise)
+    if not isinstance(method, DrawsInSteps):
+        return _Compiled(jit(method.estimate), draw, denoise)
+    begin = jit(functools.partial(_begin, method.begin, suppose), static_argnames="how")
+    step = jit(method.step, static_argnames="how")
+    return _Compiled(jit(method.estimate), draw, denoise, begin, step)
 
 
 def _draw(
@@ -306,11 +346,35 @@ def _draw(
     how: How,
 ) -> jax.Array:
     """What is drawn [B, ...]; each one's noise is keyed by its seed [B] and its number [B]."""
+    return draw(variables, *_supposed(suppose, variables, estimate, seeds, numbers), how)
+
+
+def _begin(
+    begin: Callable[..., tuple[Any, Any]],
+    suppose: Callable[..., Estimate] | None,
+    variables: Variables,
+    estimate: Estimate,
+    seeds: jax.Array,
+    numbers: jax.Array,
+    *,
+    how: How,
+) -> tuple[Any, ...]:
+    """What every step of `_draw` is given, and the state before the first."""
+    given = _supposed(suppose, variables, estimate, seeds, numbers)
+    return given, *begin(variables, *given, how)
+
+
+def _supposed(
+    suppose: Callable[..., Estimate] | None,
+    variables: Variables,
+    estimate: Estimate,
+    seeds: jax.Array,
+    numbers: jax.Array,
+) -> tuple[Estimate, jax.Array]:
+    """What each draw begins with: its estimate, and its key [B]."""
     key_of = lambda seed, number: jax.random.fold_in(jax.random.key(seed), number)  # noqa: E731
     keys = jax.vmap(key_of)(seeds, numbers)
-    if suppose is not None:
-        estimate = suppose(variables, estimate, keys, numbers)
-    return draw(variables, estimate, keys, how)
+    return estimate if suppose is None else suppose(variables, estimate, keys, numbers), keys
 
 
 def _as_seeds(seed: int | Sequence[int]) -> np.ndarray:

@@ -121,7 +121,7 @@ def parse_time(text: str) -> float:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
-    _check_container(path)
+    check_container(path)
     # What a decoder finds amiss is told in our words; it reads this at the first video.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -145,7 +145,8 @@ def _opened(path: Path) -> Iterator[cv2.VideoCapture]:
         video.release()
 
 
-def _check_container(path: Path) -> None:
+def check_container(path: Path) -> None:
+    """Raises DataError unless a file begins as a video does."""
     try:
         with path.open("rb") as file:
             head = file.read(16)

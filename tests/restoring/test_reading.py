@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipeline.errors import DataError
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.restoring.boxes import Box
 from lpdiff_jax.restoring.detectors import Detection
 from lpdiff_jax.restoring.inputs import find_sources
 from lpdiff_jax.restoring.names import Names
-from lpdiff_jax.restoring.reading import Choice, check_boxes, read_plates
+from lpdiff_jax.restoring.reading import Choice, check_boxes, digest, read_plates
 from lpdiff_jax.restoring.regions import Region
 from lpdiff_jax.restoring.video import Clip, read_frames
 from tests.restoring.scenes import picture, plate, street, write_video
@@ -173,3 +174,13 @@ def test_nothing_is_read_when_the_time_is_over(tmp_path):
     # Frames before the clip begins are decoded, too.
     assert [*read_frames(video, Clip(99.0), problems, 0.0)] == []
     assert "clip.mp4 at 0.00 s: no time is left" in problems[-1]
+
+
+def test_what_is_too_large_is_not_read_to_tell_it_from_others(tmp_path):
+    """Files of 64 GB, which take no room on the disk."""
+    for name in ("huge.png", "huge.mp4"):
+        with open(tmp_path / name, "wb") as file:
+            file.truncate(2**36)
+    with pytest.raises(DataError, match="no container of a known kind"):
+        digest(find_sources([tmp_path / "huge.mp4"]).sources[0])
+    assert len(digest(find_sources([tmp_path / "huge.png"]).sources[0])) == 64

@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from lpdiff_jax.restoring.restorer import Restorer
 from tests.restoring.tiny_model import SIZE, save_tiny_model
@@ -21,6 +22,26 @@ def test_every_step_is_shown_and_the_last_is_the_result(tmp_path):
         assert jnp.abs(seen[0][2] - result).max() > 1e-3
 
 
+def test_a_step_is_told_before_the_next_is_taken(tmp_path):
+    """In parts of a large batch, too: what interrupts the callback leaves the rest undone."""
+    restorer = Restorer.load(save_tiny_model(tmp_path / "tiny"), max_batch=2)
+    assert restorer.has_diffusion
+    frames = np.random.default_rng(0).uniform(-1, 1, (3, 1, *SIZE, 3)).astype(np.float32)
+    seen = []
+
+    def stop(step, steps, plates):
+        seen.append((step, plates.shape))
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restorer.restore(frames, steps=9, sampler="ddpm", callback=stop)
+    assert seen == [(1, (3, 1, *SIZE, 3)), (2, (3, 1, *SIZE, 3))]
+    how = {"steps": 2, "sampler": "ddpm"}
+    last = restorer.restore(frames, callback=lambda *_: None, **how)
+    np.testing.assert_allclose(last, restorer.restore(frames, **how), atol=1e-5)
+
+
 def test_a_model_without_steps_shows_its_result(tmp_path):
     restorer = Restorer.load(save_tiny_model(tmp_path / "psi", without=("denoiser",)))
     frames = np.zeros((1, 2, *SIZE, 3), np.float32)
@@ -28,3 +49,4 @@ def test_a_model_without_steps_shows_its_result(tmp_path):
     result = restorer.restore(frames, callback=lambda *told: seen.append(told))
     assert [told[:2] for told in seen] == [(1, 1)]
     np.testing.assert_array_equal(seen[0][2], result)
+    assert not restorer.has_diffusion

@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
-from lpdiff_jax.diffusion.samplers import Sampler, sample
+from lpdiff_jax.diffusion.samplers import Carry, Row, Sampler, sample, table_of, take_step
 from lpdiff_jax.diffusion.schedule import NoiseSchedule, build_schedule
 from lpdiff_jax.errors import check_choice, explained_section
 from lpdiff_jax.methods.base import Estimate, Function, Stage, Variables, frozen
 from lpdiff_jax.methods.noise import noise_of
 from lpdiff_jax.methods.sampling import choose_sampler
 from lpdiff_jax.models.condition import ConditionNetwork, Seen
-from lpdiff_jax.models.hoisting import apply_hoisted, hoist, level_biases
+from lpdiff_jax.models.hoisting import Hoisted, apply_hoisted, hoist, level_biases
 from lpdiff_jax.models.layers import masked_mean
 from lpdiff_jax.models.reading_head import ALIGNMENTS, ReadingHead
 from lpdiff_jax.models.sketch import TEXTS, Sketch, likeliest
@@ -268,12 +268,15 @@ class LPDiff:
         """
         params = variables["denoiser"]["params"]
         hoisted = hoist(self.denoiser, params, guide.stacked())
+        prepare = functools.partial(level_biases, self.denoiser, params)
+        return self._denoise_fn(hoisted, guide), prepare
 
+    def _denoise_fn(self, hoisted: Hoisted, guide: Guide) -> Callable[..., jax.Array]:
         def denoise(x_t: jax.Array, level: jax.Array, biases: dict[str, jax.Array]) -> jax.Array:
             output = apply_hoisted(self.denoiser, hoisted, x_t, biases)
             return self.clipped(to_x0(self.prediction, output, x_t, level), guide.psi)
 
-        return denoise, functools.partial(level_biases, self.denoiser, params)
+        return denoise
 
     def draw(
         self, variables: Variables, estimate: Estimate, keys: jax.Array, how: Sampler
@@ -288,33 +291,48 @@ class LPDiff:
           keys: the keys of the plates' noise, [B].
           how: the sampler, as `choose` gives it.
         """
-        return self._draw(variables, estimate, keys, how, every_step=False)
+        guide: Guide = estimate.guide
+        if not self.draws_vary(variables):
+            return jnp.clip(guide.psi, -1, 1)
+        steps, noise = how.steps_of(self.schedule), noise_of(keys, guide.psi.shape[1:])
+        denoise_fn, prepare = self.x0_denoiser(variables, guide)
+        first = noise(steps.count) * steps.first_scale
+        x_0 = sample(denoise_fn, first, noise, steps, prepare=prepare)
+        return jnp.clip(self.compose(x_0, guide.psi), -1, 1)
 
-    def draw_steps(
+    def count_steps(self, how: Sampler) -> int:
+        """The number of steps of `draw`."""
+        return how.steps_of(self.schedule).count
+
+    def begin(
         self, variables: Variables, estimate: Estimate, keys: jax.Array, how: Sampler
-    ) -> jax.Array:
-        """`draw` after every step [B, steps, H, W, 3]: how the plate emerges."""
-        return jnp.moveaxis(self._draw(variables, estimate, keys, how, every_step=True), 0, 1)
+    ) -> tuple[tuple[Hoisted, Row], Carry]:
+        """`draw` before its first step, see `methods.base.DrawsInSteps`."""
+        guide: Guide = estimate.guide
+        params, steps = variables["denoiser"]["params"], how.steps_of(self.schedule)
+        hoisted = hoist(self.denoiser, params, guide.stacked())
+        table = table_of(steps, functools.partial(level_biases, self.denoiser, params))
+        x = noise_of(keys, guide.psi.shape[1:])(steps.count) * steps.first_scale
+        return (hoisted, table), (x, jnp.zeros_like(x))
 
-    def _draw(
+    def step(
         self,
-        variables: Variables,
         estimate: Estimate,
         keys: jax.Array,
         how: Sampler,
-        *,
-        every_step: bool,
-    ) -> jax.Array:
-        """Plates [B, H, W, 3], or with a first axis of steps."""
-        guide: Guide = estimate.guide
-        if not self.draws_vary(variables):
-            return jnp.clip(guide.psi[None] if every_step else guide.psi, -1, 1)
-
-        noise, steps = noise_of(keys, guide.psi.shape[1:]), how.steps_of(self.schedule)
-        denoise_fn, prepare = self.x0_denoiser(variables, guide)
-        first = noise(steps.count) * steps.first_scale
-        x_0 = sample(denoise_fn, first, noise, steps, prepare=prepare, every_step=every_step)
-        return jnp.clip(self.compose(x_0, guide.psi), -1, 1)
+        shared: tuple[Hoisted, Row],
+        state: Carry,
+        index: jax.Array,
+    ) -> tuple[Carry, jax.Array]:
+        """One step of `draw`; the plates after it are those of its estimate of x_0."""
+        (hoisted, table), guide = shared, estimate.guide
+        row = jax.tree.map(lambda values: values[index], table)
+        noise = noise_of(keys, guide.psi.shape[1:])
+        stochastic = how.steps_of(self.schedule).stochastic
+        state = take_step(self._denoise_fn(hoisted, guide), noise, stochastic, state, row)
+        # What the last step leads to is x itself.
+        x_0 = jnp.where(index == 0, *state)
+        return state, jnp.clip(self.compose(x_0, guide.psi), -1, 1)
 
     def draws_vary(self, variables: Variables) -> bool:
         """Whether there is a denoiser, which begins with noise."""
