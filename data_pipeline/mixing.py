@@ -62,7 +62,8 @@ def open_mix(sections: Mapping[str, Mapping[str, Any]], num_frames: int, seed: i
         `root`: `path`, a data set that `open_source` opens, and `split` (`train`);
         `drawn`: fields of `synthetic.drawn.DrawnSource`;
         `pictures`: fields of `synthetic.photographed.PictureSource`; a text that one of them holds
-        out is shown by none.
+        out is shown by none;
+        `second_order`: fields of `synthetic.second_order.SecondOrderSource`.
         A section of weight 0 is left out.
       num_frames: far frames of groups that are made.
       seed: the seed of those whose sections name none.
@@ -85,6 +86,7 @@ def _open(name: str, section: Mapping[str, Any], defaults: Mapping[str, Any]) ->
     # Drawing needs more modules than reading does.
     from data_pipeline.synthetic.drawn import DrawnSource
     from data_pipeline.synthetic.photographed import PictureSource
+    from data_pipeline.synthetic.second_order import SecondOrderSource
 
     fields = {key: v for key, v in section.items() if key not in ("kind", "weight")}
     kind = section.get("kind")
@@ -93,14 +95,16 @@ def _open(name: str, section: Mapping[str, Any], defaults: Mapping[str, Any]) ->
         if unknown or "path" not in fields:
             raise DataError(f"sources.{name}: of kind 'root' has `path` and `split`, not {fields}")
         return open_source(fields["path"], fields.get("split", "train"))
-    kinds: dict[str, Any] = {"drawn": DrawnSource, "pictures": PictureSource}
+    kinds: dict[str, Any] = {
+        "drawn": DrawnSource, "pictures": PictureSource, "second_order": SecondOrderSource,
+    }  # fmt: skip
     if kind not in kinds:
         raise DataError(
             f"sources.{name}.kind = {kind!r}: must be 'root' or one of {', '.join(kinds)}"
         )
     known = {f.name for f in dataclasses.fields(kinds[kind])}
     unknown = fields.keys() - known
-    if unknown or (kind == "pictures" and "path" not in fields):
+    if unknown or (kind != "drawn" and "path" not in fields):
         fault = f"unknown: {', '.join(sorted(unknown))}" if unknown else "`path` is missing"
         raise DataError(
             f"sources.{name}: {fault}; a source of kind {kind!r} has {', '.join(sorted(known))}"
