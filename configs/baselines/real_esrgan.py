@@ -9,9 +9,10 @@ stage two generator and discriminator at 1e-4, 400 thousand; batch 48, average 0
 body works at a quarter of each side; 16.7 M parameters, 56 GFLOP a plate at 112 x 224. The
 perceptual loss has VGG-16, for which LPIPS' weights can be fetched, in place of the published
 VGG-19. `compact` has 6 blocks (4.5 M) at 48 x 96, trained for the same operations as
-configs/compact.py's two stages. Trained on pairs, as the table's authors must have; the published
-degradation is a source of data (kind `second_order`, docs/data.md). A GAN draws characters that are not there: look at how its plates
-are read, not at how they look. Cost: not yet trained to the end by us.
+configs/compact.py's two stages. Trained on pairs, as by the table's authors; the published
+degradation is a source of data (kind `second_order`, docs/data.md). A GAN draws characters that are
+not there: look at how its plates are read, not at how they look. Cost: not yet trained to the end
+by us.
 """
 
 from ml_collections import ConfigDict
