@@ -5,7 +5,8 @@
 
 Without an argument it has the size of LP-Diff's denoiser at 112 x 224 (92 M parameters), with
 `:compact` that of configs/compact.py's at 48 x 96. `--config.model.frames=mean` gives it the mean
-frame instead of all frames side by side. Cost: not yet trained to the end by us.
+frame instead of all frames side by side. Cost of `compact`: 16,091 TFLOP of training; not yet
+trained to the end by us, so that there is no figure (docs/baselines.md).
 """
 
 from ml_collections import ConfigDict

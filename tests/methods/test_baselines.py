@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs.baselines import common, hat, real_esrgan, resdiff, resshift, srcnn
+from lpdiff_jax import benchmark, cli
 from lpdiff_jax.errors import Preempted, UserError
 from lpdiff_jax.export.files import export_model
 from lpdiff_jax.methods import registry
@@ -74,6 +75,22 @@ def test_training_stopped_and_resumed_is_the_same_to_the_bit(name, plates, tmp_p
     restorer = Restorer.load(tmp_path / "alone")
     assert restorer.variables.keys() == set(restorer.method.networks)
     assert jax.tree.all(jax.tree.map(np.array_equal, restorer.variables, expected))
+    assert cli.main(["pack", str(tmp_path / "alone"), str(tmp_path / "packed")]) == 0
+    packed = Restorer.load(tmp_path / "packed")
+    assert packed.method == restorer.method and packed.defaults == restorer.defaults
+    close = lambda a, b: np.allclose(a, b, rtol=1e-3, atol=1e-6)  # noqa: E731
+    assert jax.tree.all(jax.tree.map(close, packed.variables, expected))
+
+
+@pytest.mark.parametrize("name", some_slow("srcnn"))
+def test_its_speed_is_measured(name, models):
+    method, variables = models(name)
+    in_steps = "denoiser" in method.networks
+    restorer = Restorer(method, variables, tiny_sampler(method) if in_steps else {})
+    machine = benchmark.Machine("some", 1, {"float32": 100.0}, 1.0)
+    row = benchmark.measure(restorer, machine, batch=1, repeats=1)
+    assert row.steps == (2 if in_steps else 1)
+    assert row.p50 > 0 and row.gflop > 0
 
 
 @pytest.mark.parametrize("name", some_slow("srcnn", "real_esrgan", "resshift"))
