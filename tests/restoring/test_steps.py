@@ -34,10 +34,10 @@ def test_a_step_is_told_before_the_next_is_taken(tmp_path):
         if step == 2:
             raise KeyboardInterrupt
 
+    how = {"steps": 3, "sampler": "ddpm"}
     with pytest.raises(KeyboardInterrupt):
-        restorer.restore(frames, steps=9, sampler="ddpm", callback=stop)
+        restorer.restore(frames, callback=stop, **how)
     assert seen == [(1, (3, 1, *SIZE, 3)), (2, (3, 1, *SIZE, 3))]
-    how = {"steps": 2, "sampler": "ddpm"}
     last = restorer.restore(frames, callback=lambda *_: None, **how)
     np.testing.assert_allclose(last, restorer.restore(frames, **how), atol=1e-5)
 
