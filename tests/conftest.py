@@ -1,20 +1,33 @@
 """What tests of several rooms share: how they compile, and drawn plates."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
+
+COMPILATIONS = Path(tempfile.gettempdir()) / "lpdiff-jax-test-compilations"
+ROOM = 500 * 2**20  # bytes
 
 # Most of a tiny run is compilation, and most runs compile the same: quickly rather than well, and
 # each program once for all tests and the processes that they start. Set before jax is imported.
 os.environ |= {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "--xla_backend_optimization_level=0",
-    "JAX_COMPILATION_CACHE_DIR": str(Path(tempfile.gettempdir()) / "lpdiff-jax-test-compilations"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.2",
-    "JAX_COMPILATION_CACHE_MAX_SIZE": str(500 * 2**20),
+    "JAX_COMPILATION_CACHE_DIR": str(COMPILATIONS),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
 }
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begins anew with a cache that has grown too large, before the workers start.
+
+    JAX's own bound costs 0.1 s of a processor for each of some thousand programs: it looks at all.
+    """
+    alone = not hasattr(config, "workerinput")
+    if alone and sum(file.stat().st_size for file in COMPILATIONS.glob("*")) > ROOM:
+        shutil.rmtree(COMPILATIONS)
 
 
 @pytest.fixture(scope="session")
