@@ -330,6 +330,8 @@ def judging(study: Study, place: str, names: Sequence[str]) -> Task:
                 seed=study.args.seed,
                 compare=tuple(Folder(name, study.restored(place, name)) for name in others),
             ),
+            # All that is judged is trained and restored once; so what a kill has left is good.
+            identity=f"{list(names)}, {study.args.budget:g} TFLOP, not there: {judges().missing}",
         )
 
     return Task(f"judging {place}", done, do)
