@@ -25,6 +25,7 @@ from lpdiff_jax.parallel.devices import split_over_local_devices
 from lpdiff_jax.parallel.platform import require_platform
 from lpdiff_jax.plate_text import Reading
 from lpdiff_jax.restoring.loading import load
+from lpdiff_jax.restoring.tracing import trusting
 
 DTYPES = ("float32", "bfloat16", "float16")
 
@@ -325,14 +326,19 @@ class _Part:
 
 @functools.lru_cache(maxsize=16)
 def _compiled(method: Method) -> _Compiled:
-    denoise = jit(method.predict_noise) if isinstance(method, Denoises) else None
+    denoise = jit(trusting(method.predict_noise)) if isinstance(method, Denoises) else None
+    estimate = jit(trusting(method.estimate))
     suppose = method.suppose if isinstance(method, Supposes) else None
-    draw = jit(functools.partial(_draw, method.draw, suppose), static_argnames="how")
+    draw = functools.partial(_draw, method.draw, suppose)
+    compiled = _Compiled(estimate, jit(trusting(draw), static_argnames="how"), denoise)
     if not isinstance(method, DrawsInSteps):
-        return _Compiled(jit(method.estimate), draw, denoise)
-    begin = jit(functools.partial(_begin, method.begin, suppose), static_argnames="how")
-    step = jit(method.step, static_argnames="how")
-    return _Compiled(jit(method.estimate), draw, denoise, begin, step)
+        return compiled
+    begin = functools.partial(_begin, method.begin, suppose)
+    return dataclasses.replace(
+        compiled,
+        begin=jit(trusting(begin), static_argnames="how"),
+        step=jit(trusting(method.step), static_argnames="how"),
+    )
 
 
 def _draw(
