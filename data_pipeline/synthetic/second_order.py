@@ -148,7 +148,7 @@ def random_kernel(rng: np.random.Generator, largest_sigma: float) -> np.ndarray:
     if round_:
         return pad_kernel(anisotropic_kernel(shape, size, sigma[0], sigma[0], 0.0, exponent))
     turn = rng.uniform(-np.pi, np.pi)
-    return pad_kernel(anisotropic_kernel(shape, size, *sigma, turn, exponent))
+    return pad_kernel(anisotropic_kernel(shape, size, sigma[0], sigma[1], turn, exponent))
 
 
 def noisy(x: np.ndarray, how: Pass, rng: np.random.Generator) -> np.ndarray:
@@ -178,7 +178,9 @@ def _compressed(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     quality = int(rng.integers(_QUALITY[0], _QUALITY[1] + 1))
     pixels = np.rint(np.clip(x, 0, 1) * 255).astype(np.uint8)
     _, data = cv2.imencode(".jpg", pixels[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1].astype(np.float64) / 255
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None  # it has just been encoded
+    return decoded[..., ::-1].astype(np.float64) / 255
 
 
 def _resized(x: np.ndarray, size: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

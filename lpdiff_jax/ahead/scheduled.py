@@ -151,7 +151,7 @@ def parts(text: str, lanes: int) -> list[Part]:
 def read(text: str) -> tuple[dict[str, Computation], str]:
     """All computations by name, and the name of the one that runs."""
     program: dict[str, dict[str, Instruction]] = {}
-    entry, current = "", {}  # type: ignore[var-annotated]
+    entry, current = "", {}
     for line in text.splitlines():
         if head := _COMPUTATION.match(line):
             current = program.setdefault(head[2], {})

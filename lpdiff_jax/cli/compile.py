@@ -42,7 +42,7 @@ def _compile(config: ConfigDict) -> None:
     from lpdiff_jax.errors import UserError
     from lpdiff_jax.parallel.topology import describe
 
-    if flags.FLAGS["per-device"].value < 0:
+    if (flags.FLAGS["per-device"].value or 0) < 0:
         raise UserError("--per-device must be at least 1, or 0 for the configuration's batch")
     for name in flags.FLAGS.topology:
         topology = describe(name)
