@@ -23,8 +23,8 @@ def main(argv: Sequence[str]) -> None:
     scripts.run(evaluate_and_print, argv)
 
 
-# Flags that name a file or folder.
-_PLACES = ("model", "data", "output", "reader", "charset", "weights_dir")
+# Flags that name one file or folder; --data names several, which the evaluation looks for.
+_PLACES = ("model", "output", "reader", "charset", "weights_dir")
 
 
 def _define_flags() -> None:
