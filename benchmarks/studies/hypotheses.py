@@ -17,6 +17,7 @@ import numpy as np
 
 from data_pipeline.images import read_image
 from data_pipeline.layouts import detect_layout
+from lpdiff_jax.compilation import enable_compilation_cache
 from lpdiff_jax.restoring.hypotheses import Hypotheses, syntax_of
 from lpdiff_jax.restoring.plates import Options, restore_plates
 from lpdiff_jax.restoring.restorer import Restorer
@@ -26,6 +27,7 @@ COUNTS = (1, 5, 20)
 
 def main() -> None:
     """Prints the table."""
+    enable_compilation_cache()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("sets", nargs="+", metavar="NAME=ROOT")
     parser.add_argument("--model")
@@ -39,7 +41,8 @@ def main() -> None:
         slots, texts, readings = read_all(restorer, Path(root), args.most)
         for plates in (True, False):
             print(f"| {name} | {len(texts)} | {plates} | {line(restorer, slots, texts, plates)} |")
-        verdicts += [f"{name}: {entry}" for entry in by_confidence(readings, texts)]
+        readable = restorer.method.slot_reader.readable
+        verdicts += [f"{name}: {entry}" for entry in by_confidence(readings, texts, readable)]
     print("\n".join(["", "Confidence, plates, right, characters right:", *verdicts]))
 
 
@@ -94,9 +97,9 @@ def _is_among(found: Hypotheses, text: str, count: int, skip: int) -> bool:
     return text[skip:] in [other[skip:] for other in found.texts[:count]]
 
 
-def by_confidence(readings: Sequence, texts: Sequence[str]) -> Iterator[str]:
-    """How right readings are, by their confidence; and characters, by theirs."""
-    bounds = (0, 0.01, 0.03, 0.1, 0.3, 0.6, 0.859, 1.01)
+def by_confidence(readings: Sequence, texts: Sequence[str], readable: float) -> Iterator[str]:
+    """How right readings are, by their confidence, `readable` among the bounds; and characters."""
+    bounds = sorted({0, 0.01, 0.03, 0.1, 0.3, 0.6, 0.8, round(readable, 3), 1.01})
     for low, high in itertools.pairwise(bounds):
         part = [(r, t) for r, t in zip(readings, texts, strict=True) if low <= r.confidence < high]
         if part:
