@@ -151,14 +151,15 @@ def parts(text: str, lanes: int) -> list[Part]:
 def read(text: str) -> tuple[dict[str, Computation], str]:
     """All computations by name, and the name of the one that runs."""
     program: dict[str, dict[str, Instruction]] = {}
-    entry, current = "", {}
+    entry = ""
+    current: dict[str, Instruction] = {}
     for line in text.splitlines():
         if head := _COMPUTATION.match(line):
             current = program.setdefault(head[2], {})
             entry = head[2] if head[1] else entry
         elif found := _INSTRUCTION.match(line):
             current[found[2]] = _instruction(found[2], found[3])
-    return program, entry  # type: ignore[return-value]
+    return dict(program), entry
 
 
 def _instruction(name: str, text: str) -> Instruction:

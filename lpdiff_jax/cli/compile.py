@@ -42,12 +42,16 @@ def _compile(config: ConfigDict) -> None:
     from lpdiff_jax.errors import UserError
     from lpdiff_jax.parallel.topology import describe
 
-    if (flags.FLAGS["per-device"].value or 0) < 0:
+    if _per_device() < 0:
         raise UserError("--per-device must be at least 1, or 0 for the configuration's batch")
     for name in flags.FLAGS.topology:
         topology = describe(name)
         for program, size in _wanted(config, topology):
             _report(config, topology, program, size)
+
+
+def _per_device() -> int:
+    return int(flags.FLAGS["per-device"].value or 0)
 
 
 def _wanted(config: ConfigDict, topology: Any) -> Iterator[tuple[str, int]]:
@@ -56,7 +60,7 @@ def _wanted(config: ConfigDict, topology: Any) -> Iterator[tuple[str, int]]:
 
     for name in names_of(config, flags.FLAGS.programs):
         section = config[name] if name in config.stages else config[config.stages[-1]]
-        size = flags.FLAGS["per-device"].value or section.batch_size // len(topology.devices)
+        size = _per_device() or section.batch_size // len(topology.devices)
         yield name, max(size, 1)
 
 

@@ -46,4 +46,4 @@ def _install() -> None:
         value = scope.get_variable("params", name)
         return meta.unbox(value) if unbox else value
 
-    Scope.param = param  # type: ignore[method-assign, assignment]
+    setattr(Scope, "param", param)  # noqa: B010  # whose signatures are overloaded
