@@ -292,11 +292,15 @@ class _Run:
                 continue
             entry = None if self.choice.finds_plates else self._done_source(source, mark)
             if entry is not None:
+                self.problems += _said_before(entry)
                 yield entry
                 continue
+            before = len(self.problems)
             for plate in read_plates(source, self.choice, self.names, self.problems):
                 self.seconds["reading"] += time.monotonic() - begun
                 plate.digest = mark
+                if not self.choice.finds_plates:  # scenes are read again, and say it again
+                    plate.problems = self.problems[before:]
                 done = self._done(plate.name, mark)
                 yield plate if done is None else done
                 begun = time.monotonic()
@@ -382,7 +386,15 @@ class _Run:
         if self.files.native:
             entry["native"] = [p.path for p in pictures if p.path.startswith("native/")]
         entry["sheet"] = f"sheets/{frames.name}.png"
+        if frames.problems:
+            entry["problems"] = frames.problems
         return entry
+
+
+def _said_before(entry: Mapping[str, Any]) -> list[str]:
+    """The problems of a plate that is not read again."""
+    found = entry.get("problems")
+    return [printable(str(line)) for line in found] if isinstance(found, list) else []
 
 
 def _anonymous(restorer: Restorer) -> dict[str, Any]:

@@ -103,6 +103,7 @@ class PlateFrames:
       origins: the origin of each frame.
       seen: frames that there were.
       digest: SHA-256 of the files of its source.
+      problems: a line for each of its frames that is left out.
     """
 
     name: str
@@ -111,6 +112,7 @@ class PlateFrames:
     origins: list[Origin] = field(default_factory=list)
     seen: int = 0
     digest: str = ""
+    problems: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

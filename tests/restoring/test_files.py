@@ -345,3 +345,12 @@ def test_a_terminal_without_chinese_gets_escapes(model, plates, tmp_path):
     environment = os.environ | {"PYTHONIOENCODING": "cp1252", "PYTHONPATH": os.getcwd()}
     done = subprocess.run(command, capture_output=True, env=environment, check=False)
     assert done.returncode == 0 and b"\\u8f66" in done.stdout
+
+
+def test_what_was_left_out_is_told_again(model, plates, tmp_path, capsys):
+    """A plate that is done is not read again, and its broken frame stays left out."""
+    (plates / "three" / "broken.png").write_bytes(b"no picture")
+    for _ in range(2):
+        assert restore(model, plates, tmp_path / "out") == 2
+        assert "broken.png" in capsys.readouterr().err
+        assert len(results(tmp_path / "out")["problems"]) == 1
