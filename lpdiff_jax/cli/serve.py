@@ -1,6 +1,7 @@
 """`lpdiff serve`: restoring from a web page, on this machine."""
 
 import argparse
+import contextlib
 import os
 import sys
 
@@ -101,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _serve(uvicorn: object, config: object, host: str) -> int:
     """Binds first, so that the line that names the address is true."""
-    from lpdiff_jax.errors import UserError
+    from lpdiff_jax.errors import Preempted, UserError
 
     try:
         listener = config.bind_socket()  # type: ignore[attr-defined]
@@ -110,5 +111,7 @@ def _serve(uvicorn: object, config: object, host: str) -> int:
     port = listener.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     print(f"http://{shown}:{port}/  (stop with Ctrl-C)", flush=True)
-    uvicorn.Server(config).run(sockets=[listener])  # type: ignore[attr-defined]
+    # Ctrl-C and SIGTERM are the ways to stop it, and no interruption.
+    with contextlib.suppress(KeyboardInterrupt, Preempted), listener:
+        uvicorn.Server(config).run(sockets=[listener])  # type: ignore[attr-defined]
     return 0

@@ -7,14 +7,18 @@ import io
 import json
 import threading
 import zipfile
+from types import SimpleNamespace
 
 import cv2
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
 
 from data_pipeline.errors import DataError
+from lpdiff_jax.cli import serve
+from lpdiff_jax.errors import Preempted
 from tests.restoring.scenes import plate, street, write_video
 
 
@@ -257,6 +261,22 @@ def test_a_full_disk_is_the_servers_trouble(place, start, service, monkeypatch):
     assert answer.status_code == 507 and "disk is full" in answer.json()["error"]
     monkeypatch.undo()
     assert httpx.get(server.address + "/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("stopped_by", [KeyboardInterrupt, Preempted])
+def test_a_server_that_is_stopped_has_done_its_work(stopped_by, capsys):
+    """As uvicorn does it: it serves to the end, then lets the signal have its way."""
+
+    class Server:
+        def __init__(self, config):
+            self.config = config
+
+        def run(self, sockets):
+            raise stopped_by
+
+    config = uvicorn.Config("no:app", port=0, log_config=None)
+    assert serve._serve(SimpleNamespace(Server=Server), config, "127.0.0.1") == 0
+    assert "http://127.0.0.1:" in capsys.readouterr().out
 
 
 def test_metrics_count(start):
