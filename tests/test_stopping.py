@@ -59,6 +59,15 @@ def test_leaving_does_what_is_left_to_do_and_waits_for_no_thread():
     assert (done.returncode, done.stdout) == (75, "said cleaned\n"), done.stderr
 
 
+def test_a_signal_behind_the_end_changes_no_status():
+    """While Python takes itself apart, which takes longest where much was imported."""
+    words = (
+        "import atexit, os, signal, sys; from lpdiff_jax import cli; sys.argv = ['lpdiff'];"
+        "cli.main = lambda: 0; atexit.register(os.kill, os.getpid(), signal.SIGTERM); cli.program()"
+    )
+    assert subprocess.run([sys.executable, "-c", words], timeout=50).returncode == 0
+
+
 def test_what_jax_itself_asks_for_is_nobodys_wish():
     given = [{}, {"TF_CPP_MIN_LOG_LEVEL": "1"}, {"TF_CPP_MIN_LOG_LEVEL": "0"}]
     for environment in given:

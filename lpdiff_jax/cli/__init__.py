@@ -8,6 +8,7 @@ absl's, which know every field of a configuration.
 
 import argparse
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -79,7 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """The `lpdiff` command as a program: `main`, then the end of this process."""
-    status = main()
+    try:
+        status = main()
+    finally:
+        # The work is done, or has its status: a signal that comes now would only put its own there.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if status in INTERRUPTIONS:
         leave(status)
     sys.exit(status)
