@@ -5,9 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from lpdiff_jax.errors import check_choice
-from lpdiff_jax.models.layers import (
-    Dtype,
-)
+from lpdiff_jax.models.layers import Dtype, attend
 
 
 class ICAM(nn.Module):
@@ -53,14 +51,7 @@ class ICAM(nn.Module):
     def _attend(self, q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
         """Multi-head attention of q [B, T, C] over k, v [B, S, C] where mask [B, S] is set."""
         split = lambda x: x.reshape(*x.shape[:2], self.heads, -1)  # noqa: E731
-        attended = nn.dot_product_attention(
-            split(q),
-            split(k),
-            split(v),
-            mask=mask[:, None, None, :],
-            dtype=self.dtype,
-            force_fp32_for_softmax=True,
-        )
+        attended = attend(split(q), split(k), split(v), mask[:, None, None, :], dtype=self.dtype)
         return attended.reshape(q.shape)
 
 

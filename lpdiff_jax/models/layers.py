@@ -180,6 +180,25 @@ class ResidualBlock(nn.Module):
         return x + h
 
 
+def attend(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array | None = None,
+    *,
+    dtype: Dtype = jnp.float32,
+) -> jax.Array:
+    """Attention of query [B, T, heads, D] over key and value [B, S, heads, D], to query's shape.
+
+    The softmax is in float32 and both products in `dtype`: flax would take the second one in
+    float32, too. A mask [B, 1, 1 or T, S] says which keys there are.
+    """
+    weights = nn.dot_product_attention_weights(
+        query, key, mask=mask, dtype=dtype, force_fp32_for_softmax=True
+    )
+    return jnp.einsum("...hqk,...khd->...qhd", weights.astype(dtype), value.astype(dtype))
+
+
 def space_to_depth(x: jax.Array, patch: int) -> jax.Array:
     """[..., H, W, C] -> [..., H/patch, W/patch, patch*patch*C] (pixel unshuffle)."""
     if patch == 1:

@@ -12,6 +12,7 @@ from lpdiff_jax.models.layers import (
     Dtype,
     GroupNorm,
     ResidualBlock,
+    attend,
     conv,
     depth_to_space,
     space_to_depth,
@@ -176,7 +177,7 @@ class SelfAttention(nn.Module):
         h = GroupNorm(self.norm_groups, self.dtype, name="norm")(x).reshape(batch, -1, channels)
         qkv = nn.Dense(3 * channels, use_bias=False, dtype=self.dtype, name="qkv")(h)
         q, k, v = (part[:, :, None, :] for part in jnp.split(qkv, 3, axis=-1))
-        h = nn.dot_product_attention(q, k, v, dtype=self.dtype, force_fp32_for_softmax=True)
+        h = attend(q, k, v, dtype=self.dtype)
         h = nn.Dense(channels, dtype=self.dtype, name="out")(h[:, :, 0])
         return x + h.reshape(x.shape)
 

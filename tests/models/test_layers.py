@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lpdiff_jax.models.layers import GroupNorm, Norm, depth_to_space, space_to_depth
+from lpdiff_jax.models.layers import GroupNorm, Norm, attend, depth_to_space, space_to_depth
 from lpdiff_jax.models.median import lower_median
 
 
@@ -52,6 +52,32 @@ def test_group_norm_refuses_groups_that_do_not_divide():
 def test_unknown_norm_names_the_allowed():
     with pytest.raises(ValueError, match="'batch', 'group'"):
         Norm("layer").init(jax.random.key(0), draw((1, 2, 2, 8)))
+
+
+def test_group_norm_of_parts_is_that_of_the_whole():
+    """Groups of 4 channels straddle the parts, of 6 and 10."""
+    parts = draw((2, 5, 7, 6)), draw((2, 5, 7, 10)) * 3 + 1
+    params = {"params": {"scale": draw((16,)), "bias": draw((16,)) + 1}}
+    whole = jnp.concatenate(parts, axis=-1)
+    norm = GroupNorm(4)
+    np.testing.assert_allclose(
+        norm.apply(params, whole, parts), norm.apply(params, whole), rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_attention_computes_both_products_as_asked(dtype):
+    q, k, v = (draw((2, length, 3, 4), dtype) for length in (5, 7, 7))
+    mask = jnp.arange(7)[None, None, None] < jnp.array([4, 7])[:, None, None, None]
+    found = attend(q, k, v, mask, dtype=jnp.dtype(dtype))
+    expected = nn.dot_product_attention(*(x.astype(jnp.float32) for x in (q, k, v)), mask=mask)
+    assert found.dtype == dtype
+    tolerance = 1e-6 if dtype == "float32" else 3e-2
+    np.testing.assert_allclose(found.astype(jnp.float32), expected, rtol=0, atol=tolerance)
+    lowered = jax.jit(lambda *x: attend(*x, dtype=jnp.dtype(dtype))).lower(q, k, v)
+    products = [line for line in lowered.as_text().splitlines() if "dot_general" in line]
+    short = {"float32": "f32", "bfloat16": "bf16"}[dtype]
+    assert [line.count(f"x{short}>") for line in products] == [3, 3]
 
 
 @pytest.mark.parametrize("length", [1, 2, 5, 96])

@@ -13,7 +13,14 @@ import jax.numpy as jnp
 
 from lpdiff_jax.models.baselines.blocks import TORCH_INIT
 from lpdiff_jax.models.convolution import conv_general_dilated
-from lpdiff_jax.models.layers import Dtype, GroupNorm, ResidualBlock, conv, upsample_nearest
+from lpdiff_jax.models.layers import (
+    Dtype,
+    GroupNorm,
+    ResidualBlock,
+    attend,
+    conv,
+    upsample_nearest,
+)
 
 _EPSILON = 1e-6  # of the norms; the other networks have 1e-5
 # In the codebook's loss; the paper has it on the other term, the published weights were trained so.
@@ -191,5 +198,5 @@ class GridAttention(nn.Module):
         h = _norm(self.norm_groups, self.dtype, name="norm")(x).reshape(batch, -1, channels)
         dense = functools.partial(nn.Dense, channels, dtype=self.dtype)
         q, k, v = (dense(name=name)(h)[:, :, None] for name in ("query", "key", "value"))
-        h = nn.dot_product_attention(q, k, v, dtype=self.dtype, force_fp32_for_softmax=True)
+        h = attend(q, k, v, dtype=self.dtype)
         return x + dense(name="out")(h[:, :, 0]).reshape(x.shape)
