@@ -61,7 +61,7 @@ def evaluate_and_print(config: ConfigDict, workdir: Path) -> None:
     scripts.join_processes()
     from lpdiff_jax.evaluation.judges import choose_judges
     from lpdiff_jax.evaluation.other_methods import Folder
-    from lpdiff_jax.evaluation.run import evaluate_run, evaluate_sets, parse_sets
+    from lpdiff_jax.evaluation.run import evaluate_run, evaluate_sets, is_named, parse_sets
     from lpdiff_jax.parallel.platform import require_platform
 
     require_platform()
@@ -87,7 +87,7 @@ def evaluate_and_print(config: ConfigDict, workdir: Path) -> None:
         **{name: value for name, value in chosen.items() if value is not None},
     }
     sets = given["data"]
-    if len(sets) > 1:
+    if len(sets) > 1 or is_named(sets):
         evaluate_sets(config, workdir, parse_sets(sets), **common)
     else:
         evaluate_run(config, workdir, data=sets[0] if sets else None, **common)

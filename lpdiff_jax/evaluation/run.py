@@ -135,6 +135,11 @@ def load_model(workdir: Path, model: str | Restorer | None) -> Restorer | None:
     return Restorer.load(model or workdir) if model is None or isinstance(model, str) else model
 
 
+def is_named(arguments: Sequence[str]) -> bool:
+    """Whether the first argument is NAME=ROOT, and not a folder with '=' in its name."""
+    return any("=" in argument and not local_path(argument).exists() for argument in arguments[:1])
+
+
 def parse_sets(arguments: Sequence[str]) -> dict[str, str]:
     """Reads NAME=ROOT, or ROOT, which is called as its folder is.
 

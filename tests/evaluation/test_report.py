@@ -19,7 +19,7 @@ from lpdiff_jax.evaluation.judges import Judges, load_judges
 from lpdiff_jax.evaluation.other_methods import Folder
 from lpdiff_jax.evaluation.report import charts, html
 from lpdiff_jax.evaluation.report.plate_pictures import worst_first
-from lpdiff_jax.evaluation.run import evaluate_sets, parse_sets
+from lpdiff_jax.evaluation.run import evaluate_sets, is_named, parse_sets
 
 
 def test_a_chart_as_a_file_needs_nothing_else():
@@ -175,6 +175,13 @@ def test_several_sets_have_a_report_each_and_one_table(
     line = re.search(r"\| twice \| 5 \|.*", (out / "overview.md").read_text())
     assert line and line[0].split("|")[-2].strip().startswith("0.200 [")
     assert "read right, without the province" in capsys.readouterr().out
+
+
+def test_one_set_may_have_a_name(tmp_path):
+    folder = tmp_path / "a=b"
+    folder.mkdir()
+    assert is_named([f"val={tmp_path}"])
+    assert not is_named([str(folder)]) and not is_named([])
 
 
 @pytest.mark.parametrize("arguments", [["a/x", "b/x"], ["=x"], ["a/b=x"], [".=x"]])
