@@ -97,7 +97,7 @@ def test_operations_behind_instructions():
     [
         (["--model", "no_such.py"], "no_such.py: no such configuration"),
         (["--model", "no_such_dir"], "no such model"),
-        (["--model", "x", "--batch", "0"], "at least 1"),
+        (["--model", "x", "--batch", "0"], "from 1 to"),
     ],
 )
 def test_mistakes(words, message, capsys, monkeypatch):

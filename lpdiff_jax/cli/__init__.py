@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lpdiff_jax import __version__, allocator
-from lpdiff_jax.cli.endings import INTERRUPTIONS, ending_of, leave, prepare_streams, tell
+from lpdiff_jax.cli.endings import INTERRUPTIONS, MISTAKE, ending_of, leave, prepare_streams, tell
 from lpdiff_jax.stopping import by_signals
 
 # Subcommand -> module of this package, with flags of its own.
@@ -36,9 +36,24 @@ COMMANDS = {
 }
 
 
+class _Misspelt(Exception):
+    """Words that the command line does not mean."""
+
+    def __init__(self, program: str, message: str) -> None:
+        super().__init__(message)
+        self.program = program
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, as every other mistake is told, not in a page."""
+
+    def error(self, message: str) -> NoReturn:
+        raise _Misspelt(self.prog, f"{message}; {self.prog} --help lists what can be said")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="lpdiff", description="Restore licence plates from several degraded frames."
     )
     parser.add_argument("--version", action="version", version=f"lpdiff-jax {__version__}")
@@ -66,7 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words and words[0] in SCRIPTS:
         sys.argv[0] = f"lpdiff {words[0]}"  # the name before what they say
         _module(SCRIPTS[words[0]]).main(words[1:])  # exits
-    args = build_parser().parse_args(words)
+    try:
+        args = build_parser().parse_args(words)
+    except _Misspelt as error:
+        tell(error.program, str(error))
+        return MISTAKE
     try:
         with by_signals("stopped by SIGTERM; run the same command again"):
             return args.run(args) or 0

@@ -255,7 +255,7 @@ def test_mistakes(exported, functions, model_directory, tmp_path, capsys):
     with pytest.raises(UserError, match="exists already"):
         export_model(exported, list(functions.values()))
     for arguments, message in (
-        (["--frames", "0"], "--frames is at least 1"),
+        (["--frames", "0"], "--frames: '0': a whole number from 1"),
         (["--sampler", "euler"], "sampler is 'euler'; allowed"),
         (["--steps", "1000"], "100"),
     ):
