@@ -44,6 +44,7 @@ def get_config(pictures: str = "") -> ConfigDict:
     config.model.reader.layers = 4
     config.model.denoiser.update(features=32, blocks=1)
     config.model.sketch.update(layers=2, text="likeliest")
+    config.sampler.start = 0.35
     config.stages = ("psi", "sketch", "diffusion")
     config.psi.update(
         steps=100_000,

@@ -44,8 +44,8 @@ class Sampler:
       steps: the calls of the denoiser.
       eta: the share of fresh noise of 'ddim', from 0 (deterministic) to 1 (as 'ddpm').
       spacing: which of the trained levels are visited, see `NoiseSchedule.timesteps`.
-      start: where sampling begins: 1 begins with N(0, I); less begins with psi (x_0 = 0), noised
-        as after that share of the trained steps.
+      start: where sampling begins: 1 begins with N(0, I); less begins with what is known (psi, so
+        x_0 = 0, or what the sketch adds to it), noised as after that share of the trained steps.
     """
 
     name: str = "ddim"

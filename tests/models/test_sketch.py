@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from data_pipeline.example import encode_text
+from lpdiff_jax.diffusion.samplers import Sampler
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods.lpdiff.losses import guide_of
 from lpdiff_jax.methods.lpdiff.model import build_model
@@ -138,3 +139,17 @@ def test_the_first_of_several_samples_is_the_only_one_of_one(restorer):
     frames = np.random.default_rng(1).uniform(-1, 1, (2, 2, *restorer.image_size, 3))
     three = restorer.restore(frames, samples=3)
     np.testing.assert_allclose(three[:, :1], restorer.restore(frames), atol=1e-5)
+
+
+def test_sampling_begins_with_the_sketch_where_not_all_is_noise(restorer):
+    """With hardly any noise the first step's picture is what the sketch has drawn on psi."""
+    frames = np.random.default_rng(1).uniform(-1, 1, (2, 2, *restorer.image_size, 3))
+    guide = restorer.estimate(frames).guide
+    model, noise = restorer.method, jnp.ones_like(guide.psi)
+    part = Sampler(steps=1, start=0.1).steps_of(model.schedule)
+    first = model.first(guide, noise, part)
+    level = (1 - part.first_scale**2) ** 0.5
+    np.testing.assert_allclose(first, level * guide.sketch + part.first_scale, atol=1e-6)
+    assert 0.9 < level < 1
+    whole = Sampler(steps=1).steps_of(model.schedule)
+    np.testing.assert_array_equal(model.first(guide, noise, whole), noise)

@@ -82,7 +82,7 @@ def restoring(
         guide: Guide = model.estimate(variables, frames, mask).guide
         x_0 = sample(
             lambda x_t, level: model.predict_x0(variables, guide, x_t, level),
-            noise[:, -1] * steps.first_scale,
+            model.first(guide, noise[:, -1], steps),
             lambda index: jnp.take(noise, index, axis=1),
             steps,
         )

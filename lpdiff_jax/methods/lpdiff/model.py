@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
-from lpdiff_jax.diffusion.samplers import Carry, Row, Sampler, sample, table_of, take_step
+from lpdiff_jax.diffusion.samplers import Carry, Row, Sampler, Steps, sample, table_of, take_step
 from lpdiff_jax.diffusion.schedule import NoiseSchedule, build_schedule
 from lpdiff_jax.errors import check_choice, explained_section
 from lpdiff_jax.methods.base import Estimate, Function, Stage, Variables, frozen
@@ -296,9 +296,19 @@ class LPDiff:
             return jnp.clip(guide.psi, -1, 1)
         steps, noise = how.steps_of(self.schedule), noise_of(keys, guide.psi.shape[1:])
         denoise_fn, prepare = self.x0_denoiser(variables, guide)
-        first = noise(steps.count) * steps.first_scale
+        first = self.first(guide, noise(steps.count), steps)
         x_0 = sample(denoise_fn, first, noise, steps, prepare=prepare)
         return jnp.clip(self.compose(x_0, guide.psi), -1, 1)
+
+    def first(self, guide: Guide, noise: jax.Array, steps: Steps) -> jax.Array:
+        """The noisy residual [B, H, W, 3] that sampling begins with.
+
+        Noise alone; where `Sampler.start` leaves room for more, what the sketch has drawn, too.
+        """
+        x = noise * steps.first_scale
+        if guide.sketch is None or steps.first_scale == 1:
+            return x
+        return x + (1 - steps.first_scale**2) ** 0.5 * guide.sketch
 
     def count_steps(self, how: Sampler) -> int:
         """The number of steps of `draw`."""
@@ -312,7 +322,7 @@ class LPDiff:
         params, steps = variables["denoiser"]["params"], how.steps_of(self.schedule)
         hoisted = hoist(self.denoiser, params, guide.stacked())
         table = table_of(steps, functools.partial(level_biases, self.denoiser, params))
-        x = noise_of(keys, guide.psi.shape[1:])(steps.count) * steps.first_scale
+        x = self.first(guide, noise_of(keys, guide.psi.shape[1:])(steps.count), steps)
         return (hoisted, table), (x, jnp.zeros_like(x))
 
     def step(
