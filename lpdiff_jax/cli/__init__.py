@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         tell(error.program, str(error))
         return MISTAKE
     try:
-        with by_signals("stopped by SIGTERM; run the same command again"):
+        with by_signals("stopped by SIGTERM; the same command goes on from what is saved"):
             return args.run(args) or 0
     except BaseException as error:
         ending = ending_of(error)
