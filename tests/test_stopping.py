@@ -13,6 +13,14 @@ from lpdiff_jax.parallel import lost
 from lpdiff_jax.stopping import by_signals
 
 
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt; shells have what runs in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_sigterm_raises_once_and_the_handler_goes_back():
     before = signal.getsignal(signal.SIGTERM)
     cleaned = False
@@ -28,7 +36,7 @@ def test_sigterm_raises_once_and_the_handler_goes_back():
 @pytest.mark.parametrize(
     ("number", "kind"), [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Preempted)]
 )
-def test_a_signal_that_arrives_in_a_destructor_is_not_lost(number, kind):
+def test_a_signal_that_arrives_in_a_destructor_is_not_lost(number, kind, interruptible):
     class Last:
         def __del__(self):
             signal.raise_signal(number)
