@@ -5,7 +5,9 @@ The same as `lpdiff eval`; lpdiff_jax/cli/eval.py explains it.
 
 import sys
 
+from lpdiff_jax.cli.endings import work_of_program
 from lpdiff_jax.cli.eval import main
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with work_of_program():
+        main(sys.argv[1:])

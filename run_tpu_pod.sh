@@ -61,7 +61,7 @@ train)
     on_all "PATH=\$HOME/lpdiff/bin:\$PATH ./$(basename "$0") worker $(printf '%q ' "$@")"
     ;;
 worker) worker "$@" ;;
-stop) on_all "pkill --signal TERM --full 'lpdiff train' || true" ;;
+stop) on_all "pkill --signal TERM --full '[l]pdiff train' || true" ;;
 delete) gcloud compute tpus tpu-vm delete "$TPU" --zone="$ZONE" --quiet ;;
 *)
     sed -n '2,/^set/p' "$0" | sed '$d; s/^# \{0,1\}//' >&2

@@ -9,6 +9,8 @@ from lpdiff_jax import allocator
 
 if __name__ == "__main__":
     allocator.settle(sys.argv[1:])  # before what takes long to import
+    from lpdiff_jax.cli.endings import work_of_program
     from lpdiff_jax.cli.train import main
 
-    main(sys.argv[1:])
+    with work_of_program():
+        main(sys.argv[1:])

@@ -119,8 +119,8 @@ def tables_of(markdown: str) -> Iterator[tuple[str, str]]:
     heading, rows, fenced = "", [], False
     for line in [*markdown.splitlines(), ""]:
         fenced ^= line.startswith("```")
-        if re.match(r"#|\*\*[^*]+\*\*$", line) and not fenced:
-            heading = line.strip("#* ")
+        if not fenced and (found := re.match(r"#+ (.*)|\*\*([^*]+)\*\*", line)):
+            heading = found[1] or found[2]
         if line.startswith("|") and not fenced:
             rows.append(line)
         elif rows:

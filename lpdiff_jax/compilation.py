@@ -29,10 +29,11 @@ def enable_compilation_cache() -> Path | None:
       The folder, or None without a cache.
     """
     wanted = os.environ.get(VARIABLE, "")
-    if wanted.lower() == "off":
-        return None
     import jax
 
+    if wanted.lower() == "off":
+        jax.config.update("jax_enable_compilation_cache", False)  # JAX's own variable may name one
+        return None
     try:
         folder = Path(wanted or jax.config.values["jax_compilation_cache_dir"] or default_folder())
         folder.mkdir(parents=True, exist_ok=True)

@@ -142,8 +142,8 @@ def test_a_configuration_may_have_an_argument():
 
 
 @pytest.mark.parametrize("system", baselines.SYSTEMS)
-def test_pytorch_is_told_every_field_of_a_network(system):
-    """What `benchmarks/speed/torch_baselines.py` builds is described as JSON."""
+def test_a_network_is_described_to_pytorch_as_json(system):
+    """Of which `benchmarks/speed/torch_baselines.py` builds it."""
     path = f"configs/baselines/{system}.py"
     method = registry.build(benchmark._config_of(ROOT / path, "compact"))
     for part in baselines.PARTS[system]:

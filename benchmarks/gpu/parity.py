@@ -8,7 +8,6 @@
 - A training that is stopped and goes on: the same parameters as one that is not, to the bit.
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.gpu.results import Results
+from benchmarks.gpu.results import Results, arguments
 from lpdiff_jax.errors import Preempted
 from lpdiff_jax.methods.lpdiff.model import Guide, build_model
 from lpdiff_jax.methods.lpdiff.stages import make_stage
@@ -37,11 +36,7 @@ SHAPE = (1, 3, 112, 224)
 
 def main() -> None:
     """Does all checks; exits 1 if one of them fails."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("--rehearse", action="store_true")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     results, passed = Results(args.folder, "parity", args.seconds), []
 
     def check(name: str, error: float, bound: float) -> None:

@@ -6,7 +6,6 @@ Traces three steps of the denoiser in bfloat16, of the paper's size at batch 32,
 dearest kernels with their share of all kernels' time.
 """
 
-import argparse
 import importlib
 import tempfile
 from collections import defaultdict
@@ -17,18 +16,14 @@ from typing import Any
 import jax
 
 from benchmarks.gpu import speed
-from benchmarks.gpu.results import Results
+from benchmarks.gpu.results import Results, arguments
 
 _ROWS = 25
 
 
 def main() -> None:
     """Profiles one step."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("--rehearse", action="store_true")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     network, batch = ("quickstart", 2) if args.rehearse else ("lpdiff", 32)
     case = speed.Case(network, "denoiser_step", "bfloat16", batch)
     config = importlib.import_module(f"configs.{network}").get_config()

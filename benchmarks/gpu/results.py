@@ -3,11 +3,21 @@
 python -m benchmarks.gpu.results FOLDER     # prints the table of FOLDER/results.jsonl
 """
 
+import argparse
 import json
 import sys
 import time
 from pathlib import Path
 from typing import Any
+
+
+def arguments(description: str | None) -> argparse.Namespace:
+    """What every part of the kit is told: `folder`, `seconds`, `rehearse`."""
+    parser = argparse.ArgumentParser(description=(description or "").splitlines()[0])
+    parser.add_argument("folder", type=Path, help="gets the results")
+    parser.add_argument("seconds", type=float, help="after which nothing new is begun")
+    parser.add_argument("--rehearse", action="store_true", help="at tiny sizes, on a CPU")
+    return parser.parse_args()
 
 
 class Results:

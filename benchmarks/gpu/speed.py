@@ -8,13 +8,11 @@ compact, the denoiser's own step (a forward and a backward pass and AdamW, which
 does too), one denoiser call, the sampler and psi.
 """
 
-import argparse
 import dataclasses
 import importlib
 import statistics
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from benchmarks.gpu.results import Results
+from benchmarks.gpu.results import Results, arguments
 from lpdiff_jax import benchmark
 from lpdiff_jax.ahead import programs
 from lpdiff_jax.methods import registry
@@ -63,11 +61,7 @@ def cases(rehearse: bool) -> list[Case]:
 
 def main() -> None:
     """Measures until the time is up."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("seconds", type=float)
-    parser.add_argument("--rehearse", action="store_true")
-    args = parser.parse_args()
+    args = arguments(__doc__)
     results = Results(args.folder, "speed", args.seconds)
     limits, failed = measure_limits(results), False
     for case in cases(args.rehearse):

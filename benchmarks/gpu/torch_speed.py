@@ -57,7 +57,7 @@ def main():
     torch.backends.cudnn.benchmark = True
     start = time.monotonic()
     for by in ("eager", "compiled"):
-        # Half of the time for each.
+        # Two fifths for eager: compiling takes long.
         end = start + args.seconds * (0.4 if by == "eager" else 1.0)
         for case in cases(args.rehearse):
             if time.monotonic() > end - (0 if args.rehearse or by == "eager" else 40):

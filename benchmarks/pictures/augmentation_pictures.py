@@ -37,7 +37,7 @@ ROWS = {
 
 def strip(name: str, config: AugmentConfig, seed: int) -> np.ndarray:
     """One row: its name, three frames (grey where lost), the ground truth; u8 RGB."""
-    frames, target, _ = render_group([0, 3])
+    frames, target, *_ = render_group([0, 3])
     frames, target = config(frames, target, SIZE, np.random.default_rng(seed))
     label = np.full((*SIZE, 3), 255, np.uint8)
     cv2.putText(label, name, (4, 46), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data_pipeline.errors import DataError
 from data_pipeline.images import resize
 from data_pipeline.pipeline import decode_text, eval_batches
 from data_pipeline.sources import open_source
+from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.reading.edit_distance import edit_distance
 from lpdiff_jax.images import to_float, to_uint8
 from lpdiff_jax.restoring.restorer import Restorer
@@ -33,6 +35,14 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=3)
     parser.add_argument("--output", type=Path, required=True)
     args = parser.parse_args()
+    try:
+        write_sheet(args)
+    except (UserError, DataError) as error:
+        parser.error(str(error))
+
+
+def write_sheet(args: argparse.Namespace) -> None:
+    """Restores the plates and writes the sheet."""
     restorer = Restorer.load(args.model)
     batch = next(
         eval_batches(

@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.synthetic.likeness import Group, read_tree
 from data_pipeline.synthetic.camera import CameraModel
-from data_pipeline.synthetic.degradation import look
+from data_pipeline.synthetic.degradation import take
 from data_pipeline.synthetic.groups import render_group
 from data_pipeline.synthetic.lettering import ENERGY, STROKES, glyph
 from data_pipeline.synthetic.plates import draw_plate
@@ -128,8 +128,8 @@ def camera_effects() -> np.ndarray:
         row = [label(name)]
         for change in changes:
             model = dataclasses.replace(still(), **change)
-            frames, near = look(plate, style.bolts, model, 2, np.random.default_rng(3))
-            row.append(cell(near if name in NEAR_EFFECTS else frames[-1]))
+            seen = take(plate, style.bolts, model, 2, np.random.default_rng(3))
+            row.append(cell(seen.target if name in NEAR_EFFECTS else seen.frames[-1]))
         rows.append(np.hstack(row))
     return np.vstack(rows)
 

@@ -9,15 +9,13 @@ as ours, which is checked; its chains have the same number of calls. Weights are
 
 import argparse
 import dataclasses
-import json
-import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from benchmarks.speed.train_step import Worker
 from lpdiff_jax import benchmark
 from lpdiff_jax.restoring.restorer import Restorer
 
@@ -33,37 +31,19 @@ PARTS = {
 }
 
 
-class Worker:
-    """torch_baselines.py, in its own interpreter."""
-
-    def __init__(self, python: str, system: str, restorer: Restorer):
-        script = Path(__file__).with_name("torch_baselines.py")
-        self._process = subprocess.Popen(
-            [python, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        networks = [
-            {"name": name, **fields_of(getattr(restorer.method, part))}
-            for part, name in PARTS[system].items()
-        ]
-        how = restorer.method.choose(restorer.defaults)
-        self.about = self.ask(
-            {
-                "networks": networks,
-                "image_size": restorer.image_size,
-                "steps": benchmark.step_count(how),
-            }
-        )
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Sends a line, waits for the answer."""
-        assert self._process.stdin and self._process.stdout
-        print(json.dumps(request), file=self._process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return answer
-
-    def close(self) -> None:
-        """Ends the interpreter."""
-        self._process.communicate()
+def start_torch(python: str, system: str, restorer: Restorer) -> Worker:
+    """`torch_baselines.py` with the networks of a system, in its own interpreter."""
+    networks = [
+        {"name": name, **fields_of(getattr(restorer.method, part))}
+        for part, name in PARTS[system].items()
+    ]
+    how = restorer.method.choose(restorer.defaults)
+    settings = {
+        "networks": networks,
+        "image_size": restorer.image_size,
+        "steps": benchmark.step_count(how),
+    }
+    return Worker(python, "torch_baselines.py", settings)
 
 
 def fields_of(module: Any) -> dict[str, Any]:
@@ -101,7 +81,7 @@ def measure(system: str, args: argparse.Namespace) -> str:
     """
     argument = f":{args.size}" if args.size else ""
     restorer = benchmark.load(f"configs/baselines/{system}.py{argument}")
-    worker = Worker(args.torch_python, system, restorer)
+    worker = start_torch(args.torch_python, system, restorer)
     count = sum(x.size for x in jax.tree.leaves(restorer.variables))
     if worker.about["parameters"] != count:
         raise RuntimeError(f"{system}: {count} parameters, {worker.about} in PyTorch")

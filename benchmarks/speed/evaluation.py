@@ -21,7 +21,7 @@ import numpy as np
 from data_pipeline.images import read_image
 from data_pipeline.sources import open_source
 from data_pipeline.synthetic.camera import draw
-from data_pipeline.synthetic.degradation import look
+from data_pipeline.synthetic.degradation import take
 from data_pipeline.synthetic.presets import PRESETS
 from lpdiff_jax.evaluation.evaluate import Options, evaluate
 from lpdiff_jax.evaluation.judges import READER, load_judges
@@ -56,10 +56,8 @@ def far_frames(picture: np.ndarray, preset: str, rng: np.random.Generator) -> li
     plate = cv2.resize(picture, (width, height), interpolation=cv2.INTER_CUBIC)
     opaque = np.full((height, width, 1), 255, np.uint8)
     # The picture has bolts of its own.
-    frames, _ = look(
-        np.concatenate([plate, opaque], axis=2), (), draw(PRESETS[preset], rng), 3, rng
-    )
-    return frames
+    model = draw(PRESETS[preset], rng)
+    return take(np.concatenate([plate, opaque], axis=2), (), model, 3, rng).frames
 
 
 def speed(data: Path, groups: int) -> None:

@@ -52,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     tracks = []
     for index in range(args.groups):
-        frames, _, text = render_group(
+        frames, _, text, _ = render_group(
             [args.seed, index], num_frames=args.frames, preset=args.preset
         )
         tracks.append((frames, text))

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_pipeline.images import resize
 from data_pipeline.synthetic.camera import draw
-from data_pipeline.synthetic.degradation import look
+from data_pipeline.synthetic.degradation import take
 from data_pipeline.synthetic.lettering import NOTO, ROBOTO, STROKES, Lettering, varied_lettering
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.presets import REAL_LIKE
@@ -51,7 +51,7 @@ def groups(change: str, count: int, size: tuple[int, int]) -> tuple[np.ndarray, 
         plate = draw_plate(
             texts[-1], style, lettering=CHANGES[change](np.random.default_rng([12, index]))
         )
-        far, _ = look(plate, style.bolts, model, 3, rng)
+        far = take(plate, style.bolts, model, 3, rng).frames
         frames.append([resize(frame, size) for frame in far])
     return np.array(frames), texts
 

@@ -48,7 +48,7 @@ def main() -> None:
 def crops(folders: list[str]) -> Named:
     """Crops of plates, of several kinds."""
     for seed in range(60):
-        frames, near, _ = render_group(seed)
+        frames, near, *_ = render_group(seed)
         yield from (("synthetic, far", frame) for frame in frames)
         yield "synthetic, near", near
         yield "synthetic, enlarged", cv2.resize(near, None, fx=3, fy=3)

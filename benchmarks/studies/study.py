@@ -101,19 +101,26 @@ def measure(study: Study, name: str, args: argparse.Namespace) -> dict[str, Any]
         "mflop": {stage: round(mflop(config, stage)) for stage in config.stages},
         "steps": {stage: config[stage].steps for stage in config.stages},
     }
-    started = time.perf_counter()
-    try:
-        train(config, workdir)
-    except UserError as error:
-        if not list(workdir.glob("not-finite-*.json")):
-            raise
-        return row | {"failed": str(error)}  # it diverged
-    row["seconds"] = time.perf_counter() - started
+    row |= train_or_diverge(config, workdir)
+    if "failed" in row:
+        return row
     rows = evaluate_run(config, workdir)["rows"]
     for part, figure in study.figures:
         if part in rows and figure in rows[part]["figures"]:
             row[f"{part}, {figure}"] = rows[part]["figures"][figure]["mean"]
     return row
+
+
+def train_or_diverge(config: ConfigDict, workdir: Path) -> dict[str, Any]:
+    """Trains; the `seconds` that it took, and how it `failed` where numbers were not finite."""
+    started, facts = time.perf_counter(), {}
+    try:
+        train(config, workdir)
+    except UserError as error:
+        if not list(workdir.glob("not-finite-*.json")):
+            raise
+        facts["failed"] = str(error)
+    return facts | {"seconds": time.perf_counter() - started}
 
 
 def configure(study: Study, name: str, args: argparse.Namespace) -> ConfigDict:

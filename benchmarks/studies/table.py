@@ -8,7 +8,7 @@ Each system of `benchmarks/studies/systems.py` is trained at compact size for BU
 the packaged model learns from: drawn plates and, with PICTURES, real lettering before the same
 camera, of which 200 texts are held out. All are judged on drawn plates, on the held-out lettering,
 and on MDLP's real groups, which are never trained on; sets of your own may stand in for the first
-two. 16,000 TFLOP are the compact configurations as they stand: days of a CPU, hours of a GPU.
+two. 16,000 TFLOP are the compact configurations as they stand: days of two cores.
 
 It may be stopped at any time. The same command goes on: it says what is left, and repeats nothing
 that is done. WORKDIR keeps the judged sets, and for each budget a folder with every training
@@ -30,6 +30,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.studies import systems
+from benchmarks.studies.study import train_or_diverge
 from benchmarks.studies.systems import DEFAULT, LPDIFF, SYSTEMS
 from data_pipeline.errors import DataError
 from data_pipeline.files import read_json, write_json, write_whole
@@ -48,7 +49,6 @@ from lpdiff_jax.evaluation.restored import restore_batch
 from lpdiff_jax.parallel.devices import use_cores
 from lpdiff_jax.restoring.restorer import Restorer
 from lpdiff_jax.restoring.sheets import write_image
-from lpdiff_jax.training.loop import train
 
 HELD_OUT, VALIDATION, FRAMES = 200, 64, 3
 SYNTHETIC, LETTERING, REAL = "synthetic", "lettering", "real"
@@ -245,15 +245,7 @@ def training(study: Study, name: str, config: ConfigDict) -> Task:
             "tflop": tflop, "steps": {stage: config[stage].steps for stage in config.stages},
             "resumed": (workdir / "checkpoints").exists(),
         }  # fmt: skip
-        started = time.perf_counter()
-        try:
-            train(config, workdir)
-        except UserError as error:
-            if not list(workdir.glob("not-finite-*.json")):
-                raise
-            fact["failed"] = str(error)
-        fact["seconds"] = time.perf_counter() - started
-        write_json(path, fact)
+        write_json(path, fact | train_or_diverge(config, workdir))
 
     return Task(f"training {name}", path.exists, do, tflop)
 

@@ -24,7 +24,7 @@ from likeness import Group, read_tree
 
 from data_pipeline.images import resize
 from data_pipeline.synthetic.camera import CameraModel, draw
-from data_pipeline.synthetic.degradation import look
+from data_pipeline.synthetic.degradation import take
 from data_pipeline.synthetic.groups import render_group
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.presets import PRESETS
@@ -47,7 +47,7 @@ def read_real(root: Path) -> list[Labelled]:
 
 def render(preset: str, groups: int, seed: int) -> Iterator[Labelled]:
     for index in range(groups):
-        frames, target, text = render_group([seed, index], preset=preset)
+        frames, target, text, _ = render_group([seed, index], preset=preset)
         yield (frames, target), text
 
 
@@ -71,7 +71,7 @@ def tells_digit(preset: str, seed: tuple[int, int]) -> bool:
 
     def far(last: str, model: CameraModel[float]) -> np.ndarray:
         plate = draw_plate(text[:-1] + last, style)
-        frames, _ = look(plate, style.bolts, model, 3, np.random.default_rng(moment))
+        frames = take(plate, style.bolts, model, 3, np.random.default_rng(moment)).frames
         return np.concatenate([frame.ravel() for frame in frames]).astype(float)
 
     seen, clear = far(text[-1], model), dataclasses.replace(model, electrons=9.0)

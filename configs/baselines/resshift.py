@@ -12,7 +12,7 @@ the latents of an autoencoder, a stage of its own (48 M, 36 GFLOP, and 373 both 
 autoencoder), which the published program takes ready-made; its recipe here is ours. The mask of
 shifted windows is the right one, not the published. `compact` (3.2 M; with `latent` 4.5 and 2.7 M)
 works at 48 x 96, trained for the same operations as configs/compact.py's two stages. Cost of
-`compact`: 15,820 TFLOP of training (`4`: 16,760; `latent`: 15,993), then 431 ms of one CPU core a
+`compact`: 15,820 TFLOP of training (`4`: 16,761; `latent`: 15,993), then 431 ms of one CPU core a
 plate; not yet trained to the end by us, so that there is no figure (docs/baselines.md).
 """
 

@@ -1,6 +1,6 @@
 """The far camera: from a clean plate to the few pixels that a roadside camera leaves of it.
 
-`look` and `take` make the pictures of one approach under the conditions of a `CameraModel`.
+`take` makes the pictures of one approach under the conditions of a `CameraModel`.
 """
 
 import dataclasses
@@ -87,19 +87,6 @@ class Scene:
         )
         size = view.size[1] * scale, view.size[0] * scale
         return cv2.warpPerspective(image, warp, size, borderMode=cv2.BORDER_REPLICATE)
-
-
-def look(
-    plate: np.ndarray,
-    bolts: tuple,
-    model: CameraModel[float],
-    num_frames: int,
-    rng: np.random.Generator,
-    scale: float = 1.0,
-) -> tuple[list[np.ndarray], np.ndarray]:
-    """Frames and ground truth of `take`, which explains the arguments."""
-    photographs = take(plate, bolts, model, num_frames, rng, scale)
-    return photographs.frames, photographs.target
 
 
 def take(

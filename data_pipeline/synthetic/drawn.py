@@ -13,7 +13,7 @@ from data_pipeline.errors import DataError
 from data_pipeline.example import Example
 from data_pipeline.images import encode_ppm
 from data_pipeline.synthetic.camera import CameraModel, Range
-from data_pipeline.synthetic.groups import Rendered, check_drawing, render
+from data_pipeline.synthetic.groups import Rendered, check_drawing, render_group
 from data_pipeline.synthetic.presets import PRESETS
 
 # Groups that a source has: more than any training takes, and few enough that the sum over the
@@ -27,7 +27,7 @@ class DrawnSource:
 
     Attributes:
       seed: together with the index it decides everything.
-      num_frames, preset, styles, uniform, letters: as `groups.render` takes them.
+      num_frames, preset, styles, uniform, letters: as `groups.render_group` takes them.
       camera: field of `CameraModel` -> range, in place of the preset's.
     """
 
@@ -52,7 +52,7 @@ class DrawnSource:
 
     def __getitem__(self, index: int) -> Example:
         """Draws group `index`; its images are PPM, which costs nothing to decode."""
-        group = render(
+        group = render_group(
             stream(self.seed, "drawn", index),
             num_frames=self.num_frames,
             preset=self._ranges,

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -71,14 +71,6 @@ _LIMITS = {"groups": 10_000_000, "num_frames": 1000, "workers": 256}
 
 
 def render_group(
-    rng: np.random.Generator | int | Sequence[int], **options: Any
-) -> tuple[list[np.ndarray], np.ndarray, str]:
-    """Frames, ground truth and text of `render`, which explains the options."""
-    frames, target, text, _ = render(rng, **options)
-    return frames, target, text
-
-
-def render(
     rng: np.random.Generator | int | Sequence[int],
     *,
     num_frames: int = 3,
@@ -158,15 +150,15 @@ def synthesize(
       groups: the number of groups, at least 1.
       seed: together with the split's name it decides everything.
       split: `train`, `val` or `test`.
-      num_frames: as `render` takes it.
-      preset: as `render` takes it.
-      styles: as `render` takes it.
-      uniform: as `render` takes it.
-      letters: as `render` takes it.
+      num_frames: as `render_group` takes it.
+      preset: as `render_group` takes it.
+      styles: as `render_group` takes it.
+      uniform: as `render_group` takes it.
+      letters: as `render_group` takes it.
       workers: processes; a script that asks for more than one guards its own start with
         `if __name__ == "__main__"`, as multiprocessing wants it.
       progress: called with the number of groups written so far.
-      make: makes a group in place of `render`, such as `PictureSource.render`, of a
+      make: makes a group in place of `render_group`, such as `PictureSource.render`, of a
         generator and its index; it must be picklable, and knows the preset and other choices.
 
     Raises:
@@ -284,7 +276,7 @@ def _read_chunk(path: Path) -> Written:
 
 
 def check_drawing(num_frames: int, preset: str, styles: Sequence[str], letters: str) -> None:
-    """Raises DataError where `render` would, before anything is drawn."""
+    """Raises DataError where `render_group` would, before anything is drawn."""
     if num_frames < 1:
         raise DataError(f"num_frames is {num_frames}; it must be at least 1")
     if preset not in PRESETS:
@@ -349,7 +341,7 @@ def _write_chunk(root: Path, split: str, seed: int, make: Render, indices: range
 
 
 def _render_drawn(options: dict, rng: np.random.Generator, index: int) -> Rendered:
-    return render(rng, **options)
+    return render_group(rng, **options)
 
 
 def _write_image(path: Path, image: np.ndarray) -> None:

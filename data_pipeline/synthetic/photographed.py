@@ -138,7 +138,7 @@ class PictureSource:
         return in_memory(f"picture-{index}", group)
 
     def render(self, rng: np.random.Generator, index: int) -> Rendered:
-        """Photographs one picture, as `groups.render` does a drawn plate.
+        """Photographs one picture, as `groups.render_group` does a drawn plate.
 
         Plates to train on are drawn by chance; those that are held out come in turn, so that a set
         to judge by shows them equally often.

@@ -8,13 +8,20 @@ absl's, which know every field of a configuration.
 
 import argparse
 import importlib
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from lpdiff_jax import __version__, allocator
-from lpdiff_jax.cli.endings import INTERRUPTIONS, MISTAKE, ending_of, leave, prepare_streams, tell
+from lpdiff_jax.cli.endings import (
+    INTERRUPTIONS,
+    MISTAKE,
+    ending_of,
+    leave,
+    prepare_streams,
+    tell,
+    work_of_program,
+)
 from lpdiff_jax.stopping import by_signals
 
 # Subcommand -> module of this package, with flags of its own.
@@ -99,11 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> NoReturn:
     """The `lpdiff` command as a program: `main`, then the end of this process."""
-    try:
+    with work_of_program():
         status = main()
-    finally:
-        # The work is done, or has its status: a signal that comes now would only put its own there.
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if status in INTERRUPTIONS:
         leave(status)
     sys.exit(status)

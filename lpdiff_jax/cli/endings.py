@@ -5,7 +5,9 @@ import contextlib
 import errno
 import io
 import os
+import signal
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 from data_pipeline.errors import DataError
@@ -64,6 +66,15 @@ def shown(message: str) -> str:
 def _line(text: str) -> str:
     whole = printable(text)
     return whole if len(whole) <= _LONGEST else f"{whole[: _LONGEST // 2]} ... {whole[-200:]}"
+
+
+@contextlib.contextmanager
+def work_of_program() -> Iterator[None]:
+    """What a process is there for: a SIGTERM that comes behind it no longer changes its status."""
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def leave(status: int) -> NoReturn:

@@ -1,6 +1,6 @@
 """Evaluates a trained model: image metrics and reading, for every row of the table.
 
-lpdiff eval --config compact --workdir runs/compact [--data [NAME=]ROOT ...] [--split val]
+lpdiff eval --config compact --workdir runs/compact [--data [NAME=]ROOT]... [--split val]
 """
 
 from collections.abc import Sequence

@@ -63,16 +63,6 @@ class Straightener(nn.Module):
         return jnp.asarray(_IDENTITY) + 0.1 * place
 
 
-def place_of(corners: jax.Array) -> jax.Array:
-    """The place [..., 2, 3] of a plate with corners [..., 4, 2], clockwise from the upper left."""
-    upper_left, upper_right, lower_right, lower_left = (corners[..., k, :] for k in range(4))
-    across = (upper_right - upper_left + lower_right - lower_left) / 2
-    down = (lower_left - upper_left + lower_right - upper_right) / 2
-    across, down = across / (1 - 2 * MARGIN[0]), down / (1 - 2 * MARGIN[1])
-    origin = corners.mean(-2) - (across + down) / 2
-    return jnp.stack([across, down, origin], axis=-1)
-
-
 def corners_of(place: jax.Array) -> jax.Array:
     """The plate's corners [..., 4, 2], clockwise from the upper left, at a place [..., 2, 3]."""
     (x, y), ones = MARGIN, jnp.ones(4)

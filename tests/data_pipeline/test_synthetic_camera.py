@@ -9,7 +9,7 @@ import pytest
 from data_pipeline.synthetic import codec, optics, sensor, surface, weather
 from data_pipeline.synthetic.approach import Approach, skew
 from data_pipeline.synthetic.camera import draw
-from data_pipeline.synthetic.degradation import PIXEL, look, views
+from data_pipeline.synthetic.degradation import PIXEL, take, views
 from data_pipeline.synthetic.groups import render_group
 from data_pipeline.synthetic.plates import draw_plate
 from data_pipeline.synthetic.presets import PRESETS, REAL_LIKE
@@ -221,7 +221,7 @@ def test_noise_is_alike_over_the_frames_of_a_camera_that_looks_back(plate: np.nd
     )  # fmt: skip
 
     def change(model) -> float:
-        frames, _ = look(plate, (), model, 3, rng())
+        frames = take(plate, (), model, 3, rng()).frames
         return float(np.abs(frames[2].astype(float) - frames[1]).mean())
 
     alone = change(dataclasses.replace(still, ghost=0.0, change=0.0))
@@ -340,7 +340,7 @@ def test_every_field_of_the_model_reaches_the_far_frames(change: dict, plate: np
     model = dataclasses.replace(model, dirt=-1.0, night=0.0, extinction=0.5, comb=-1.0, grey=-1.0)
 
     def frames(model):
-        far = look(plate, ((110, 13),), model, 2, rng())[0]
+        far = take(plate, ((110, 13),), model, 2, rng()).frames
         return np.stack([cv2.resize(frame, (44, 20)) for frame in far]).astype(float)
 
     before, after = frames(model), frames(dataclasses.replace(model, **change))
@@ -365,7 +365,7 @@ def test_presets_are_ordered_in_severity() -> None:
         """Mean correlation of the far frames with their ground truth, by luma."""
         values = []
         for seed in range(25):
-            frames, target, _ = render_group(seed, preset=preset, styles=["cn-blue", "cn-green"])
+            frames, target, *_ = render_group(seed, preset=preset, styles=["cn-blue", "cn-green"])
             values.extend(luma(frame) @ luma(target) for frame in frames)
         return float(np.mean(values))
 
@@ -375,9 +375,10 @@ def test_presets_are_ordered_in_severity() -> None:
 
 def test_grey_groups_have_no_colour_and_paint_fades(plate: np.ndarray) -> None:
     model = dataclasses.replace(draw(REAL_LIKE, rng(4)), grey=1.0)
-    frames, target = look(plate, (), model, 2, rng())
+    seen = take(plate, (), model, 2, rng())
+    frames, target = seen.frames, seen.target
     assert all(np.ptp(image, axis=-1).mean() < 2.5 for image in [*frames, target])
-    colour = look(plate, (), dataclasses.replace(model, grey=-1.0), 2, rng())[1]
+    colour = take(plate, (), dataclasses.replace(model, grey=-1.0), 2, rng()).target
     assert np.ptp(colour, axis=-1).mean() > 30
 
 

@@ -12,7 +12,7 @@ from data_pipeline.sources import open_source
 from data_pipeline.synthetic.camera import draw
 from data_pipeline.synthetic.degradation import take
 from data_pipeline.synthetic.drawn import DrawnSource
-from data_pipeline.synthetic.groups import render, synthesize
+from data_pipeline.synthetic.groups import render_group, synthesize
 from data_pipeline.synthetic.photographed import PictureSource
 from data_pipeline.synthetic.presets import PRESETS
 
@@ -65,7 +65,7 @@ def test_corners_lie_on_the_disk_beside_the_labels(tmp_path):
 @pytest.mark.parametrize("upright", [0.0, 1.0])
 def test_corners_of_pictures_are_those_of_the_plate_not_of_its_box(tmp_path, upright):
     """Of a slanted plate whose corners are known, before the camera straight or as it stands."""
-    drawn = render(3, num_frames=1, preset="mild", styles=["cn-blue"])
+    drawn = render_group(3, num_frames=1, preset="mild", styles=["cn-blue"])
     size = np.array(drawn.target.shape[1::-1])
     slant = np.float32([[1, 0.3, 0], [0, 1, 0]])
     wide = (int(size[0] + 0.3 * size[1]), int(size[1]))
@@ -76,7 +76,7 @@ def test_corners_of_pictures_are_those_of_the_plate_not_of_its_box(tmp_path, upr
     (tmp_path / "meta.json").write_text(json.dumps({"a": {"corners": corners.tolist()}}))
     retouch = {"upright": upright, "shift": 0.0, "heading": 0.0, "lean": 0.0, "loose": 0.0}
     source = PictureSource(str(tmp_path), preset="mild", num_frames=1, retouch=retouch)
-    group = source.render(np.random.default_rng(0), 0)
+    group = source.render_group(np.random.default_rng(0), 0)
     upper_left, upper_right, lower_right, lower_left = group.corners[-1]
     slanted = (upper_left[0] - lower_left[0] + upper_right[0] - lower_right[0]) / 2
     height, width = group.target.shape[:2]

@@ -75,27 +75,36 @@ def test_one_device_eight_and_two_processes(tree, tmp_path):
         assert not (runs[name] / "parts").exists()
 
 
+class Stops:
+    """psi is the last frame; the estimate after the first `most` raises an error."""
+
+    image_size = (24, 48)
+    method = SimpleNamespace(first_picture="psi", slot_reader=None)
+
+    def __init__(self, most, error):
+        self.calls, self.most, self.error = 0, most, error
+
+    def estimate(self, frames, mask=None):
+        self.calls += 1
+        if self.calls > self.most:
+            raise self.error
+        return Estimate(frames[:, 0], None, frames[:, 0])
+
+    def draw(self, estimate, **_):
+        return estimate.guide[:, None]
+
+
 def test_what_was_computed_before_a_crash_is_kept(tree, tmp_path, grey_reader):
-    class Fails:
-        image_size = (24, 48)
-        method = SimpleNamespace(first_picture="psi", slot_reader=None)
-
-        def __init__(self):
-            self.calls = 0
-
-        def estimate(self, frames, mask=None):
-            self.calls += 1
-            if self.calls > 2:
-                raise RuntimeError("out of memory")
-            return Estimate(frames[:, 0], None, frames[:, 0])
-
-        def draw(self, estimate, **_):
-            return estimate.guide[:, None]
-
     options = Options(image_size=(24, 48), batch_size=4)
     source = open_source(tree, "val")
     with pytest.raises(RuntimeError, match="out of memory"):
-        evaluate(Fails(), source, tmp_path, judges=Judges(grey_reader), options=options)
+        evaluate(
+            Stops(2, RuntimeError("out of memory")),
+            source,
+            tmp_path,
+            judges=Judges(grey_reader),
+            options=options,
+        )
     kept = (tmp_path / "parts/records-0.jsonl").read_text().splitlines()
     names = [record["name"] for line in kept for record in json.loads(line)]
     assert names == [f"{k:02d}" for k in range(8)]
@@ -105,37 +114,21 @@ def test_what_was_computed_before_a_crash_is_kept(tree, tmp_path, grey_reader):
 def test_an_evaluation_that_was_interrupted_goes_on(same, tree, tmp_path):
     """The plates that are recorded are not restored again; those of other weights are."""
 
-    class Counts:
-        image_size = (24, 48)
-        method = SimpleNamespace(first_picture="psi", slot_reader=None)
-
-        def __init__(self, most):
-            self.calls, self.most = 0, most
-
-        def estimate(self, frames, mask=None):
-            self.calls += 1
-            if self.calls > self.most:
-                raise KeyboardInterrupt
-            return Estimate(frames[:, 0], None, frames[:, 0])
-
-        def draw(self, estimate, **_):
-            return estimate.guide[:, None]
-
     def mean_colours(images):
         return images.mean((1, 2))
 
     judges = Judges(features=mean_colours)
     options, source = Options(image_size=(24, 48), batch_size=4), open_source(tree, "val")
     how = {"judges": judges, "options": options}
-    whole, batches = Counts(99), -(-GROUPS // 4)
+    whole, batches = Stops(99, KeyboardInterrupt()), -(-GROUPS // 4)
     expected = evaluate(whole, source, tmp_path / "whole", **how)
     assert whole.calls == batches
     out = tmp_path / "cut"
     with pytest.raises(KeyboardInterrupt):
-        evaluate(Counts(2), source, out, identity="a", **how)
+        evaluate(Stops(2, KeyboardInterrupt()), source, out, identity="a", **how)
     with (out / "parts/records-0.jsonl").open("a") as file:
         file.write('[{"position": 9')  # a kill in the middle of a line
-    rest = Counts(99)
+    rest = Stops(99, KeyboardInterrupt())
     found = evaluate(rest, source, out, identity="a" if same else "b", **how)
     assert rest.calls == (batches - 2 if same else batches)
     assert {**found, "seconds": 0} == {**expected, "seconds": 0}

@@ -6,7 +6,7 @@ import shutil
 import pytest
 from ml_collections import ConfigDict
 
-from benchmarks.studies import systems, table
+from benchmarks.studies import study, systems, table
 from configs import pretrained
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.evaluation.judges import Judges
@@ -57,7 +57,7 @@ def test_it_trains_judges_and_goes_on(asked, tmp_path, monkeypatch):
     # Everything is there: nothing is done again. What a kill has lost is.
     shutil.rmtree(top / "restored" / "real" / "SRCNN")
     (top / "judged" / "real" / "report.json").unlink()
-    monkeypatch.setattr(table, "train", None)
+    monkeypatch.setattr(study, "train", None)
     assert table.run(asked()) == text
     repeated = (top / "log.txt").read_text().removeprefix(log).splitlines()
     again = ["restoring real by SRCNN", "judging real"]
@@ -94,7 +94,7 @@ def test_a_divergence_is_a_line_below_the_table(asked, tmp_path, monkeypatch):
         (workdir / "not-finite-x-1-process-0.json").write_text("{}")
         raise UserError("the loss is not finite")
 
-    monkeypatch.setattr(table, "train", diverges)
+    monkeypatch.setattr(study, "train", diverges)
     text = table.run(asked())
     assert "SRCNN: the loss is not finite" in text
     assert "| SRCNN" not in text

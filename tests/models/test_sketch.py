@@ -110,7 +110,9 @@ def test_it_draws_one_text_and_is_trained_with_the_true_one(restorer):
     sure = likeliest(estimate.guide.slots)
     drawn = lambda text: model.sketch.apply(variables["sketch"], text, seen.psi)  # noqa: E731
     np.testing.assert_allclose(estimate.guide.sketch, drawn(sure), atol=1e-5)
-    taught = guide_of(model, variables, seen, batch)
+    judged = guide_of(model, variables, seen, batch, train=False)
+    np.testing.assert_allclose(judged.sketch, drawn(sure), atol=1e-5)
+    taught = guide_of(model, variables, seen, batch, train=True)
     true = np.eye(4, dtype=np.float32)[[1, 3, 0]]  # "A1" of AB1, and an empty slot
     # The second plate has no label.
     np.testing.assert_allclose(taught.sketch, drawn(jnp.stack([true, sure[1]])), atol=1e-5)

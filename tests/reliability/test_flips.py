@@ -54,17 +54,15 @@ def test_shards(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's readers
-def test_checkpoints(tmp_path):
+def test_checkpoints(plates, tmp_path):
     """What is read is the newest checkpoint as it was saved, or else the one before it."""
     from lpdiff_jax.storage.checkpoint import newest
     from tests.reliability.kills import finish
     from tests.reliability.test_kills import options
     from tests.training.tiny import command
 
-    for split, groups in (("train", 24), ("val", 8)):
-        synthesize(tmp_path / "plates", groups=groups, seed=0, split=split, num_frames=2)
     workdir = tmp_path / "run"
-    words = command(workdir, tmp_path / "plates", stages="('psi',)")
+    words = command(workdir, plates, stages="('psi',)")
     done = finish(words, **options())
     assert done.returncode == 0, done.stderr
     directory, kept = workdir / "checkpoints" / "psi", tmp_path / "kept"

@@ -11,7 +11,7 @@ from tests.restoring.scenes import plate, street
 
 def test_crops_near_and_far_pass():
     for seed in range(6):
-        frames, near, _ = render_group(seed)
+        frames, near, *_ = render_group(seed)
         for image in (*frames, near, cv2.resize(near, None, fx=3, fy=3)):
             assert fault_of_crop(image) is None
 

@@ -89,17 +89,25 @@ def test_own_results_are_no_inputs(tmp_path):
     assert "earlier restoration" in find_sources([tmp_path], tmp_path / "out").notes[0]
 
 
-def test_a_deep_nest_is_found_or_named(tmp_path):
-    picture(tmp_path / "car" / "1.png")
-    here = os.getcwd()
-    try:
-        os.chdir(tmp_path)
-        for _ in range(1200):
-            os.mkdir("deep")
-            os.chdir("deep")
-    finally:
-        os.chdir(here)
-    found = find_sources([tmp_path])
+@pytest.fixture
+def deep_nest(tmp_path, monkeypatch):
+    """Folders within folders, so deep that pytest could not take them away."""
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        os.mkdir("deep")
+        os.chdir("deep")
+    os.chdir(tmp_path)
+    yield tmp_path
+    for _ in range(1200):
+        os.chdir("deep")
+    for _ in range(1200):
+        os.chdir("..")
+        os.rmdir("deep")
+
+
+def test_a_deep_nest_is_found_or_named(deep_nest):
+    picture(deep_nest / "car" / "1.png")
+    found = find_sources([deep_nest])
     assert [source.name for source in found.sources] == ["car"]
     assert found.problems and "deep" in found.problems[0]
 

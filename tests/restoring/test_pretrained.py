@@ -35,10 +35,10 @@ def test_it_is_small(restorer):
 
 def test_it_reads_and_restores_plates(restorer, groups):
     size = restorer.image_size
-    frames = np.stack([[resize(frame, size) for frame in group[0]] for group in groups])
-    targets = np.stack([resize(group[1], size) for group in groups])
+    frames = np.stack([[resize(frame, size) for frame in group.frames] for group in groups])
+    targets = np.stack([resize(group.target, size) for group in groups])
     readings = restorer.read(to_float(frames))
-    texts = [group[2] for group in groups]
+    texts = [group.text for group in groups]
     distances = [
         normalised_edit_distance(reading.text[1:], text[1:])
         for reading, text in zip(readings, texts, strict=True)
@@ -50,7 +50,7 @@ def test_it_reads_and_restores_plates(restorer, groups):
 
 
 def test_restore_takes_it_by_default(groups, tmp_path):
-    for k, frame in enumerate(groups[0][0]):
+    for k, frame in enumerate(groups[0].frames):
         path = tmp_path / "plates" / "a" / f"img_{k}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         write_image(path, frame)

@@ -253,13 +253,13 @@ def test_a_full_disk_is_the_servers_trouble(place, start, service, monkeypatch):
             raise full
         raise DataError("restored/plate.png: cannot be written") from full
 
-    if place == "upload":
-        monkeypatch.setattr("lpdiff_jax.serving.requests.shutil.copyfileobj", fails)
-    else:
-        monkeypatch.setattr(type(service), "restore", fails)
-    answer = post(server, frames(1))
+    with monkeypatch.context() as broken:
+        if place == "upload":
+            broken.setattr("lpdiff_jax.serving.requests.shutil.copyfileobj", fails)
+        else:
+            broken.setattr(type(service), "restore", fails)
+        answer = post(server, frames(1))
     assert answer.status_code == 507 and "disk is full" in answer.json()["error"]
-    monkeypatch.undo()
     assert httpx.get(server.address + "/healthz").status_code == 200
 
 

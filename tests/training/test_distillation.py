@@ -195,7 +195,6 @@ def test_one_step_of_the_student_approaches_the_teachers_eight(toy, method):
     assert abs(wanted).mean() > 0.35  # the teacher decides for one of the two values
     before = abs(restore(variables, 1) - wanted).mean()
     after = abs(restore(student, 1) - wanted).mean()
-    print(method, before, after)
     assert before > 0.1  # in one step it cannot
     assert after < 0.4 * before
 

@@ -104,7 +104,6 @@ def test_compact_systems_cost_the_same(monkeypatch):
     monkeypatch.setattr(lpips_weights, "read_lpips", no_weights)
     reference = cost(compact.get_config())
     shares = {name: cost(config) / reference for name, config in COMPACT.items()}
-    print(shares)
     assert all(0.8 < share < 1.2 for share in shares.values()), shares
 
 

@@ -82,7 +82,7 @@ def distillation_stage(name: str, model: LPDiff, config: Any, sampler: Any) -> S
     ) -> tuple[jax.Array, Metrics, Params]:
         plate = to_float(batch["target"])
         seen, stats = apply_condition(model, variables, batch, False)
-        psi, guide = seen.psi, guide_of(model, variables, seen, batch)
+        psi, guide = seen.psi, guide_of(model, variables, seen, batch, train)
         keys = sample_keys(key, batch["position"])
         index = stride * draw_index(keys, batch["position"], config.batch_size, count)
         noise = noise_of(keys, plate.shape[1:])(1)

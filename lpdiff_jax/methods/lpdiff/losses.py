@@ -29,10 +29,14 @@ def apply_condition(
     return Seen(*seen), {} if stats is None else {"condition": updated["batch_stats"]}
 
 
-def guide_of(model: LPDiff, variables: Variables, seen: Seen, batch: Batch) -> Guide:
-    """What the denoiser is conditioned on for a batch; see `LPDiff.guide`."""
+def guide_of(model: LPDiff, variables: Variables, seen: Seen, batch: Batch, train: bool) -> Guide:
+    """What the denoiser is conditioned on for a batch; see `LPDiff.guide`.
+
+    Training shows the sketch the true texts; a validation judges with what the head reads, as
+    restoring has it.
+    """
     frames, mask, truth = to_float(batch["frames"]), batch["frame_mask"], None
-    if model.sketch is not None and model.sketch.text == "likeliest":
+    if train and model.sketch is not None and model.sketch.text == "likeliest":
         assert model.reader is not None and model.slot_reader is not None  # it draws their text
         truth = slot_labels(batch["text"], model.slot_reader.charset, model.reader.slots)
     return model.guide(variables, seen.psi, seen.features, frames, mask, truth)

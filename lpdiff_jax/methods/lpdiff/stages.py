@@ -114,10 +114,10 @@ def sketch_stage(name: str, model: LPDiff, config: Any) -> Stage:
     def loss(
         variables: Variables, batch: Batch, key: jax.Array, train: bool
     ) -> tuple[jax.Array, Metrics, Params]:
-        del key, train
+        del key
         target = to_float(batch["target"])
         seen, stats = apply_condition(model, variables, batch, train=False)
-        psi, drawing = seen.psi, guide_of(model, variables, seen, batch).sketch
+        psi, drawing = seen.psi, guide_of(model, variables, seen, batch, train).sketch
         assert drawing is not None
         metrics = {
             "psnr": psnr(psi, target),
@@ -149,7 +149,7 @@ def diffusion_stage(name: str, model: LPDiff, config: Any) -> Stage:
         metrics = {"psnr": psnr(seen.psi, target)}
         alone = mode in ("frozen", "detached")
         shown = jax.lax.stop_gradient(seen) if alone else seen
-        guide = guide_of(model, variables, shown, batch)
+        guide = guide_of(model, variables, shown, batch, train)
         level, value = diffusion_loss(
             model, objective, variables, guide, target, batch["position"], section.batch_size, key,
             train,
