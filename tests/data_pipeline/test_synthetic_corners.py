@@ -76,7 +76,7 @@ def test_corners_of_pictures_are_those_of_the_plate_not_of_its_box(tmp_path, upr
     (tmp_path / "meta.json").write_text(json.dumps({"a": {"corners": corners.tolist()}}))
     retouch = {"upright": upright, "shift": 0.0, "heading": 0.0, "lean": 0.0, "loose": 0.0}
     source = PictureSource(str(tmp_path), preset="mild", num_frames=1, retouch=retouch)
-    group = source.render_group(np.random.default_rng(0), 0)
+    group = source.render(np.random.default_rng(0), 0)
     upper_left, upper_right, lower_right, lower_left = group.corners[-1]
     slanted = (upper_left[0] - lower_left[0] + upper_right[0] - lower_right[0]) / 2
     height, width = group.target.shape[:2]
