@@ -7,8 +7,8 @@ import sys
 
 import jax
 import pytest
-from benchmarks.gpu import lowering
 
+from benchmarks.gpu import lowering
 from lpdiff_jax.ahead import programs, report
 from lpdiff_jax.errors import UserError
 from lpdiff_jax.parallel import topology
