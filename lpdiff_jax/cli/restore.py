@@ -124,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
     from lpdiff_jax.restoring.restorer import Restorer
     from lpdiff_jax.restoring.terminal import make_progress, plate_line, say
 
-    enable_compilation_cache()
+    folder = enable_compilation_cache()
     options = Options(
         steps=args.steps,
         sampler=args.sampler,
@@ -134,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
     )
     files = _file_options(args)
-    restorer = Restorer.load(args.model, dtype=args.dtype)
+    restorer = Restorer.load(args.model, dtype=args.dtype, programs=folder)
     progress = make_progress(args.quiet)
     speaks = not (args.quiet or args.json)
     counts = {"plates": 0}

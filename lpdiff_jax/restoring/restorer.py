@@ -25,6 +25,7 @@ from lpdiff_jax.parallel.devices import split_over_local_devices
 from lpdiff_jax.parallel.platform import require_platform
 from lpdiff_jax.plate_text import Reading
 from lpdiff_jax.restoring.loading import load
+from lpdiff_jax.restoring.programs import kept
 from lpdiff_jax.restoring.tracing import trusting
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -46,12 +47,14 @@ class Restorer:
       variables: the parameters of the networks.
       defaults: a `sampler` section: how plates are drawn if the caller does not say.
       max_batch: the most plates that are computed together.
+      programs: the folder where traced programs are kept for the next start; None keeps none.
     """
 
     method: Method
     variables: Variables
     defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     max_batch: int = 32
+    programs: Path | None = None
 
     def __post_init__(self) -> None:
         self.method.choose(self.defaults)
@@ -70,6 +73,7 @@ class Restorer:
         image_size: tuple[int, int] = (112, 224),
         dtype: str | None = None,
         max_batch: int = 32,
+        programs: Path | None = None,
     ) -> "Restorer":
         """Loads a model.
 
@@ -81,6 +85,7 @@ class Restorer:
           image_size: the (height, width) that a `.pth` works at.
           dtype: the precision of the computation, one of `DTYPES`; None takes the model's.
           max_batch: the most plates that are computed together.
+          programs: the folder where traced programs are kept for the next start; None keeps none.
 
         Raises:
           UserError: there is no such model, or it cannot be read; or the environment asks for a
@@ -88,7 +93,7 @@ class Restorer:
         """
         require_platform()
         found = load(source, norm_groups=norm_groups, betas=betas, image_size=image_size)
-        restorer = cls(found.method, found.variables, found.defaults, max_batch)
+        restorer = cls(found.method, found.variables, found.defaults, max_batch, programs)
         return restorer if dtype is None else restorer.in_precision(dtype)
 
     def in_precision(self, dtype: str) -> "Restorer":
@@ -144,7 +149,7 @@ class Restorer:
 
     def estimate(self, frames: Any, mask: Any = None) -> Estimate:
         """What is known before a plate is drawn: a first estimate, the text's probabilities."""
-        compiled = _compiled(self.method).estimate
+        compiled = self._compiled.estimate
         estimate: Estimate = self._in_parts(compiled, *self._check(frames, mask))
         return estimate
 
@@ -167,7 +172,7 @@ class Restorer:
             guide = psi.guide
         else:
             guide = method.guide_of(self.variables, self._check_image(psi))
-        call = _compiled(self.method).denoise
+        call = self._compiled.denoise
         return call(self.variables, guide, jnp.asarray(x_t), jnp.asarray(noise_level))
 
     def restore(
@@ -224,13 +229,14 @@ class Restorer:
         seeds = np.broadcast_to(_as_seeds(seed), (count,))
         # Samples lie beside each other in one batch: [B, K] flattened.
         inputs = (
-            jax.tree.map(lambda x: jnp.repeat(x, draws, axis=0), known),
-            jnp.asarray(np.repeat(seeds, draws)),
-            jnp.asarray(np.tile(np.arange(draws, dtype=np.uint32), count)),
+            jax.tree.map(lambda x: _repeated(x, draws, axis=0), known),
+            np.repeat(seeds, draws),
+            np.tile(np.arange(draws, dtype=np.uint32), count),
         )
 
         def by_plate(flat: jax.Array) -> jax.Array:
-            return jnp.repeat(flat.reshape(count, draws, *flat.shape[1:]), samples // draws, axis=1)
+            plates = flat.reshape(count, draws, *flat.shape[1:])
+            return _repeated(plates, samples // draws, axis=1)
 
         if callback is not None and self.draws_vary and isinstance(self.method, DrawsInSteps):
             number = self.method.count_steps(how)
@@ -238,7 +244,7 @@ class Restorer:
                 plates = by_plate(flat)
                 callback(step, number, plates)
             return plates
-        call = functools.partial(_compiled(self.method).draw, how=how)
+        call = functools.partial(self._compiled.draw, how=how)
         plates = by_plate(self._in_parts(call, *inputs))
         if callback is not None:
             callback(1, 1, plates)
@@ -246,7 +252,7 @@ class Restorer:
 
     def _in_steps(self, inputs: tuple, how: How, number: int) -> Iterator[jax.Array]:
         """The plates [B * K, H, W, 3] after each step of drawing them."""
-        compiled, parts = _compiled(self.method), []
+        compiled, parts = self._compiled, []
         for place, size in batch_parts(len(inputs[-1]), self.max_batch):
             own = jax.tree.map(functools.partial(_cut, part=place, size=size), inputs)
             begun = compiled.begin(self.variables, *own, how=how)
@@ -270,7 +276,7 @@ class Restorer:
         frames = shape((batch, 1, *self.image_size, 3), jnp.float32)
         estimate: Estimate = jax.eval_shape(self.method.estimate, self.variables, frames)
         number = shape((batch,), jnp.uint32)
-        call = _compiled(self.method).draw
+        call = self._compiled.draw
         return call.lower(self.variables, estimate._replace(slots=None), number, number, how=how)
 
     def _check_image(self, image: Any) -> jax.Array:
@@ -282,6 +288,10 @@ class Restorer:
                 "`estimate(frames)` gives"
             )
         return image
+
+    @property
+    def _compiled(self) -> "_Compiled":
+        return _compiled(self.method, self.programs)
 
     def _in_parts(self, function: Any, *trees: Any) -> Any:
         """Applies a compiled function to trees of arrays [B, ...] in parts of few sizes."""
@@ -299,8 +309,8 @@ class Restorer:
         if frames.ndim != 5 or frames.shape[2:] != (*self.image_size, 3) or 0 in frames.shape:
             height, width = self.image_size
             raise UserError(f"frames are [B, N, {height}, {width}, 3], not {list(frames.shape)}")
-        mask = jnp.ones(frames.shape[:2], bool) if mask is None else jnp.asarray(mask, bool)
-        return frames, mask
+        mask = np.ones(frames.shape[:2], bool) if mask is None else mask
+        return frames, jnp.asarray(mask, bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -325,12 +335,15 @@ class _Part:
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(method: Method) -> _Compiled:
+def _compiled(method: Method, programs: Path | None) -> _Compiled:
     denoise = jit(trusting(method.predict_noise)) if isinstance(method, Denoises) else None
-    estimate = jit(trusting(method.estimate))
     suppose = method.suppose if isinstance(method, Supposes) else None
-    draw = functools.partial(_draw, method.draw, suppose)
-    compiled = _Compiled(estimate, jit(trusting(draw), static_argnames="how"), denoise)
+    estimate = trusting(method.estimate)
+    draw = trusting(functools.partial(_draw, method.draw, suppose))
+    if programs is not None:  # of what every start calls
+        estimate = kept("estimate", estimate, method, programs)
+        draw = kept("draw", draw, method, programs)
+    compiled = _Compiled(jit(estimate), jit(draw, static_argnames="how"), denoise)
     if not isinstance(method, DrawsInSteps):
         return compiled
     begin = functools.partial(_begin, method.begin, suppose)
@@ -401,9 +414,14 @@ def batch_parts(total: int, largest: int) -> Iterator[tuple[slice, int]]:
         yield slice(first, min(first + size, total)), size
 
 
-def _cut(x: jax.Array, part: slice, size: int) -> jax.Array:
+def _repeated(x: jax.Array, times: int, axis: int) -> jax.Array:
+    return x if times == 1 else jnp.repeat(x, times, axis=axis)  # nothing is compiled for once
+
+
+def _cut(x: jax.Array | np.ndarray, part: slice, size: int) -> Any:
     """A part of x [B, ...], its last plate repeated until there are `size`, over all devices."""
     x = x[part]
     if missing := size - len(x):
-        x = jnp.concatenate([x, jnp.repeat(x[-1:], missing, axis=0)])
+        of = np if isinstance(x, np.ndarray) else jnp
+        x = of.concatenate([x, of.repeat(x[-1:], missing, axis=0)])
     return split_over_local_devices(x)

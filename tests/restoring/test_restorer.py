@@ -102,8 +102,8 @@ def test_batches_of_any_size_compile_few_functions(frames):
         restorer.restore(frames[:count])
     other = restorer.with_variables(restorer.variables)
     other.restore(frames[:2])
-    assert _compiled(model).draw._cache_size() == 1
-    assert _compiled(model).estimate._cache_size() == 1
+    assert _compiled(model, None).draw._cache_size() == 1
+    assert _compiled(model, None).estimate._cache_size() == 1
 
 
 @pytest.mark.parametrize(

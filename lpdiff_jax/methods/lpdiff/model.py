@@ -14,7 +14,7 @@ from lpdiff_jax.diffusion.objective import PREDICTIONS, to_noise, to_x0
 from lpdiff_jax.diffusion.samplers import Carry, Row, Sampler, Steps, sample, table_of, take_step
 from lpdiff_jax.diffusion.schedule import NoiseSchedule, build_schedule
 from lpdiff_jax.errors import check_choice, explained_section
-from lpdiff_jax.methods.base import Estimate, Function, Stage, Variables, frozen
+from lpdiff_jax.methods.base import Estimate, Function, Stage, Variables, frozen, storable
 from lpdiff_jax.methods.noise import noise_of
 from lpdiff_jax.methods.sampling import choose_sampler
 from lpdiff_jax.models.condition import ConditionNetwork, Seen
@@ -29,6 +29,7 @@ from lpdiff_jax.plate_text import SlotReader
 NETWORKS = ("condition", "reader", "sketch", "denoiser")
 
 
+@storable
 class Guide(NamedTuple):
     """What the denoiser is conditioned on, and what other samples would be.
 

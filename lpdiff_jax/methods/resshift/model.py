@@ -15,7 +15,7 @@ import numpy as np
 from lpdiff_jax.diffusion.residual_shift import ShiftSchedule
 from lpdiff_jax.diffusion.samplers import sample
 from lpdiff_jax.errors import UserError, check_choice, explained_section
-from lpdiff_jax.methods.base import Estimate, Function, How, Stage, Variables, frozen
+from lpdiff_jax.methods.base import Estimate, Function, How, Stage, Variables, frozen, storable
 from lpdiff_jax.methods.frames import FRAMES, as_input
 from lpdiff_jax.methods.noise import noise_of
 from lpdiff_jax.models.baselines.swin_unet import SwinUNet
@@ -24,6 +24,7 @@ from lpdiff_jax.models.baselines.vq import VQAutoencoder
 AUTOENCODER, DENOISER = "autoencoder", "denoiser"
 
 
+@storable
 class Guide(NamedTuple):
     """What the chain begins with, and what the network is shown at each step.
 
