@@ -4,7 +4,6 @@ A preset is a model of ranges (`presets`); a group's conditions are a model of n
 them. `degradation` takes the pictures.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -134,10 +133,7 @@ class CameraModel(Generic[T]):
 
 def draw(preset: CameraModel[Range], rng: np.random.Generator) -> CameraModel[float]:
     """Draws one group's conditions; a range of one value takes nothing from the generator."""
-    ranges = {f.name: getattr(preset, f.name) for f in dataclasses.fields(preset)}
-    return CameraModel(
-        **{
-            k: float(low if low == high else rng.uniform(low, high))
-            for k, (low, high) in ranges.items()
-        }
-    )
+    ranges = list(vars(preset).values())
+    shares = iter(rng.random(sum(low != high for low, high in ranges)).tolist())
+    values = (low if low == high else low + (high - low) * next(shares) for low, high in ranges)
+    return CameraModel(*map(float, values))

@@ -54,7 +54,7 @@ def video(
         old = None if old_colour is None else old_colour[..., k]
         coarse = _quantise(colour[..., k], step, old, change)
         planes.append(cv2.resize(coarse, luma.shape[::-1], interpolation=cv2.INTER_LINEAR))
-    levels = np.clip(np.round(np.dstack(planes)), 0, 255).astype(np.uint8)
+    levels = np.clip(np.round(cv2.merge(planes)), 0, 255).astype(np.uint8)
     return cv2.cvtColor(levels, cv2.COLOR_YCrCb2RGB)[down : down + height, right : right + width]
 
 

@@ -370,13 +370,15 @@ def _choose_style(
         return next((style for style in known if matches(style, text)), known[0])
     if uniform or names:
         return known[rng.integers(len(known))]
-    return known[rng.choice(len(known), p=weights)]
+    return known[np.searchsorted(weights, rng.random(), side="right")]
 
 
 @functools.lru_cache(maxsize=16)
 def _mix(names: tuple[str, ...]) -> tuple[list[PlateStyle], np.ndarray]:
-    """Returns the styles to choose of and their shares; by default those with a weight."""
+    """Returns the styles to choose of and the sums of their shares up to each; by default those
+    with a weight."""
     styles = [load_style(name) for name in names or style_names()]
     styles = styles if names else [style for style in styles if style.weight > 0]
     weights = np.array([style.weight for style in styles], float)
-    return styles, weights / max(weights.sum(), 1e-9)
+    sums = np.cumsum(weights / max(weights.sum(), 1e-9))
+    return styles, sums / max(sums[-1], 1e-9)

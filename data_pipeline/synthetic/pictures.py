@@ -385,5 +385,5 @@ def _mount(
         light, warp, shape, dst=scene, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT
     )
     corners = 1.0 - model.unevenness * rng.random((2, 2), dtype=np.float32)
-    scene *= cv2.resize(corners, shape)[..., None]
+    scene *= cv2.merge([cv2.resize(corners, shape)] * 3)
     return scene

@@ -83,7 +83,7 @@ def denoise(image: np.ndarray, luma: float, chroma: float) -> np.ndarray:
         y = cv2.bilateralFilter(y, 5, 0.1, luma, borderType=cv2.BORDER_REPLICATE)
     if chroma > 0.1:
         colour = cv2.GaussianBlur(colour, (0, 0), chroma, borderType=cv2.BORDER_REPLICATE)
-    return cv2.cvtColor(np.dstack([y, colour]), cv2.COLOR_YCrCb2RGB)
+    return cv2.cvtColor(cv2.merge([y, colour]), cv2.COLOR_YCrCb2RGB)
 
 
 def saturate(image: np.ndarray, amount: float) -> np.ndarray:

@@ -4,8 +4,10 @@ A pattern has one symbol a character: `p` province, `l` letter without I and O, 
 `d` digit, a style's own classes; every other symbol stands for itself.
 """
 
+import functools
 import string
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,15 +40,8 @@ def sample_text(style: PlateStyle, rng: np.random.Generator, uniform: bool = Fal
       rng: the source of randomness.
       uniform: every pattern and character of a class equally often, instead of as in traffic.
     """
-    pattern = _choose(style.patterns, rng, uniform)
-    characters = []
-    for i, symbol in enumerate(pattern):
-        table = _class(style, symbol)
-        # On Chinese plates the letter beside the province is the city's.
-        if symbol == "l" and i and pattern[i - 1] == "p":
-            table = _CITY
-        characters.append(_choose(table, rng, uniform))
-    return "".join(characters)
+    pattern = _choose(_patterns(style), rng, uniform)
+    return "".join(_choose(table, rng, uniform) for table in _places(style, pattern))
 
 
 def matches(style: PlateStyle, text: str) -> bool:
@@ -64,6 +59,23 @@ def alphabet(style: PlateStyle) -> str:
     return "".join(sorted({c for symbol in symbols for c in _class(style, symbol)}))
 
 
+@functools.lru_cache(maxsize=256)
+def _patterns(style: PlateStyle) -> "_Table":
+    return _Table.of(style.patterns)
+
+
+@functools.lru_cache(maxsize=1024)
+def _places(style: PlateStyle, pattern: str) -> list["_Table"]:
+    """What each character of a pattern is drawn of."""
+    classes = [_class(style, symbol) for symbol in pattern]
+    for i in range(1, len(pattern)):
+        # On Chinese plates the letter beside the province is the city's.
+        if pattern[i - 1 : i + 1] == "pl":
+            classes[i] = _CITY
+    return [_Table.of(table) for table in classes]
+
+
+@functools.lru_cache(maxsize=1024)
 def _class(style: PlateStyle, symbol: str) -> Mapping[str, float]:
     """Returns the characters that a pattern's symbol stands for, with their frequencies."""
     if symbol in style.classes:
@@ -71,9 +83,20 @@ def _class(style: PlateStyle, symbol: str) -> Mapping[str, float]:
     return CLASSES.get(symbol, {symbol: 1.0})
 
 
-def _choose(table: Mapping[str, float], rng: np.random.Generator, uniform: bool) -> str:
-    keys = list(table)
+class _Table(NamedTuple):
+    """Keys to choose of, the sums of their frequencies up to each, and the sum of all."""
+
+    keys: list[str]
+    sums: np.ndarray
+    total: float
+
+    @classmethod
+    def of(cls, table: Mapping[str, float]) -> "_Table":
+        weights = np.fromiter(table.values(), float)
+        return cls(list(table), np.cumsum(weights), float(weights.sum()))
+
+
+def _choose(table: _Table, rng: np.random.Generator, uniform: bool) -> str:
     if uniform:
-        return keys[rng.integers(len(keys))]
-    weights = np.fromiter(table.values(), float)
-    return keys[np.searchsorted(np.cumsum(weights), rng.random() * weights.sum(), side="right")]
+        return table.keys[rng.integers(len(table.keys))]
+    return table.keys[table.sums.searchsorted(rng.random() * table.total, side="right")]

@@ -6,6 +6,8 @@ All act on linear light, float32.
 import cv2
 import numpy as np
 
+from data_pipeline.synthetic.surface import in_row
+
 
 def transmission(distance: float, visibility: float) -> float:
     """Returns the share of light that crosses hazy air.
@@ -30,7 +32,8 @@ def haze(light: np.ndarray, passed: float, airlight: np.ndarray) -> np.ndarray:
       airlight: [3], the horizon's light, 0.4 to 1.
     """
     hazy = light * np.float32(passed)
-    hazy += (airlight * (1.0 - passed)).astype(np.float32)
+    rows = hazy.reshape(len(hazy), -1)
+    rows += in_row(airlight * (1.0 - passed), hazy.shape[1])
     return hazy
 
 

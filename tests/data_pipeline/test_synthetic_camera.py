@@ -1,6 +1,8 @@
 """The far camera: each effect does what its docstring says, in the units that it names."""
 
 import dataclasses
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -399,3 +401,32 @@ def test_the_focus_is_given_in_near_distances(plate: np.ndarray) -> None:
     model = dataclasses.replace(draw(REAL_LIKE, rng(2)), focus=1.0)
     near = views(model, SIZE, 1, rng())[1]
     assert near.distance == pytest.approx(model.focal * 1e3 / PIXEL * 0.44 / model.near_width)
+
+
+def test_a_row_repeats_its_colour() -> None:
+    light = np.random.default_rng(0).random((4, 7, 3), dtype=np.float32)
+    colour = np.array([0.2, 0.5, 3.0])
+    rows = light.reshape(4, -1) * surface.in_row(colour, 7)
+    np.testing.assert_array_equal(rows.reshape(4, 7, 3), light * colour.astype(np.float32))
+    np.testing.assert_array_equal(surface.in_row(0.25, 2), np.full(6, 0.25, np.float32))
+
+
+FAULTS = """
+import resource
+from data_pipeline.synthetic.drawn import DrawnSource
+source, faults = DrawnSource(), lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for index in range(20):
+    source[index]
+before = faults()
+for index in range(20):
+    source[index]
+print((faults() - before) / 20)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="about Linux's memory")
+def test_drawing_does_not_ask_for_its_memory_again_and_again() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout) < 150  # 628 without `_keep_memory`, 2 with it
