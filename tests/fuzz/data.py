@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,16 @@ from data_pipeline.sources import list_splits, open_source
 from data_pipeline.synthetic.groups import render_group
 from data_pipeline.synthetic.styles import STYLE_DIRECTORY
 from lpdiff_jax.cli import main
-from tests.fuzz.mutations import KINDS, NASTY, byte_edits, edited, edited_json, json_edits, put
+from tests.fuzz.mutations import (
+    KINDS,
+    NASTY,
+    byte_edits,
+    edited,
+    edited_json,
+    json_edits,
+    kept_folder,
+    put,
+)
 
 GROUPS = 3
 ODD_NAMES = [
@@ -182,7 +190,7 @@ shard_cases = st.one_of(
 
 @functools.cache
 def _shards() -> Path:
-    folder = Path(tempfile.mkdtemp(prefix="lpdiff-fuzz-"))
+    folder = kept_folder()
     _write_tree(folder / "raw")
     write_shards(folder / "out", check_tree(folder / "raw").splits, report=lambda _: None)
     return folder / "out"

@@ -1,8 +1,11 @@
 """Ways to spoil a file: its bytes, what its JSON says, what it is at all."""
 
+import atexit
 import copy
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +132,10 @@ def put(kind: str, path: Path) -> None:
     elif kind != "missing":
         target = {"zeros": "/dev/zero", "loop": path.name, "memory": "/proc/self/mem"}
         path.symlink_to(target.get(kind, "nowhere"))
+
+
+def kept_folder() -> Path:
+    """A folder for what many cases begin with; it goes when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="lpdiff-fuzz-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder

@@ -3,7 +3,6 @@
 import functools
 import json
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,15 @@ from lpdiff_jax.restoring.files import FileOptions, restore_files
 from lpdiff_jax.restoring.plates import Options
 from lpdiff_jax.restoring.restorer import Restorer
 from tests.fuzz.data import ODD_NAMES, _picture, _spoil
-from tests.fuzz.mutations import KINDS, byte_edits, edited, edited_json, json_edits, put
+from tests.fuzz.mutations import (
+    KINDS,
+    byte_edits,
+    edited,
+    edited_json,
+    json_edits,
+    kept_folder,
+    put,
+)
 from tests.restoring.scenes import write_video
 from tests.restoring.tiny_model import save_tiny_model
 
@@ -24,7 +31,7 @@ _OPTIONS = Options(max_frames=2, batch_size=1)
 
 @functools.cache
 def _restorer() -> Restorer:
-    folder = Path(tempfile.mkdtemp(prefix="lpdiff-fuzz-"))
+    folder = kept_folder()
     restorer = Restorer.load(save_tiny_model(folder / "model"))
     for k in range(2):  # compiles, which is no part of what is timed
         (folder / "sound").mkdir(exist_ok=True)

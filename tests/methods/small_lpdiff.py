@@ -1,5 +1,8 @@
 """The smallest LP-Diff with the real networks, described as a stored model describes it."""
 
+import jax
+import numpy as np
+
 SIZE = (8, 16)
 CONFIG = {
     "image_size": SIZE,
@@ -23,3 +26,13 @@ READER = {
         "slots": 3, "features": 8, "layers": 1, "heads": 2,
     }
 }  # fmt: skip
+SAMPLER = {"name": "ddim", "steps": 3, "eta": 0.0, "spacing": "uniform", "start": 1.0}
+
+
+def draw_variables(model):
+    """Random parameters throughout: fresh ones end in zero kernels, which would hide mistakes."""
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    leaves, structure = jax.tree.flatten(shapes)
+    generator = np.random.default_rng(0)
+    drawn = [0.2 * generator.standard_normal(x.shape, np.float32) for x in leaves]
+    return jax.tree.unflatten(structure, drawn)

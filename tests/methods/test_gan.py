@@ -19,7 +19,7 @@ from lpdiff_jax.parallel import devices
 from lpdiff_jax.restoring.restorer import Restorer
 from lpdiff_jax.storage.checkpoint import saved_steps, stage_directory
 from lpdiff_jax.training.loop import train
-from tests.methods.test_regression import regression_config
+from tests.methods.small_regression import regression_config
 
 
 class Generator(nn.Module):

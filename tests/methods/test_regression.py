@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.baselines import regression
 from lpdiff_jax import cli
 from lpdiff_jax.errors import Preempted, UserError
 from lpdiff_jax.evaluation.judges import Judges
@@ -17,34 +16,8 @@ from lpdiff_jax.methods.frames import as_input
 from lpdiff_jax.parallel import devices
 from lpdiff_jax.restoring.restorer import Restorer
 from lpdiff_jax.training.loop import train
-from tests.training.tiny import TINY, tiny_config
-
-SHARED = ("data.num_frames", "log_every", "checkpoint_every", "validate_every", "sheet_plates")
-
-
-def regression_config(root="", **changes):
-    """The compact configuration, tiny."""
-    config = regression.get_config("compact")
-    fields = {name: TINY[name] for name in SHARED} | {
-        "data.root": str(root),
-        "model.image_size": (8, 16),
-        "model.count": 2,
-        "model.network.features": 4,
-        "model.network.multipliers": (1,),
-        "model.network.blocks": 1,
-        "model.network.norm_groups": 2,
-        "model.network.attention_resolutions": (),
-        "regression.steps": 6,
-        "regression.batch_size": 8,
-        "regression.warmup_steps": 0,
-        "regression.ema_decay": 0.5,
-        "eval.limit": 2,
-        "eval.batch_size": 2,
-        "validation_batches": 1,
-    }
-    with config.unlocked():
-        config.update_from_flattened_dict(fields | changes)
-    return config
+from tests.methods.small_regression import regression_config
+from tests.training.tiny import tiny_config
 
 
 def test_the_nearest_frames_are_stacked_and_the_mean_fills_up():

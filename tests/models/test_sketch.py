@@ -13,7 +13,7 @@ from lpdiff_jax.methods.lpdiff.losses import guide_of
 from lpdiff_jax.methods.lpdiff.model import build_model
 from lpdiff_jax.models.sketch import Sketch, likeliest
 from lpdiff_jax.restoring.restorer import Restorer
-from tests.restoring.test_restorer import CONFIG, READER, SAMPLER, draw_variables
+from tests.methods.small_lpdiff import CONFIG, READER, SAMPLER, draw_variables
 
 CLASSES, SLOTS = 4, 3
 GLYPHS = np.random.default_rng(0).integers(0, 2, (CLASSES, 8, 4, 3)).astype(np.float32)

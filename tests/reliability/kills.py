@@ -3,14 +3,23 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from tests.training.tiny import ROOT, environment
+
+LPDIFF = [sys.executable, "-m", "lpdiff_jax"]
 # What a command may answer to SIGTERM: it was done already, or it goes on another time.
 STOPPED = (0, 75)
+
+
+def options() -> dict:
+    """Where the commands run, and with what environment."""
+    return {"env": environment() | {"PYTHONPATH": str(ROOT)}, "cwd": ROOT}
 
 
 def kill_again_and_again(

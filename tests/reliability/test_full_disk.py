@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from data_pipeline.synthetic.groups import synthesize
-from tests.reliability.kills import finish
-from tests.reliability.test_kills import LPDIFF, options
+from tests.reliability.kills import LPDIFF, finish, options
 from tests.restoring.tiny_model import save_tiny_model
 from tests.training.tiny import ROOT, command
 

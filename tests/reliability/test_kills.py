@@ -4,18 +4,23 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from data_pipeline.shards import verify
-from tests.reliability.kills import finish, kill_again_and_again, orphans, wait_until
+from tests.reliability.kills import (
+    LPDIFF,
+    finish,
+    kill_again_and_again,
+    options,
+    orphans,
+    wait_until,
+)
 from tests.training.processes import free_port
-from tests.training.tiny import ROOT, command, environment
+from tests.training.tiny import command
 
 KILLS = int(os.environ.get("LPDIFF_KILLS", "10"))
-LPDIFF = [sys.executable, "-m", "lpdiff_jax"]
 
 pytestmark = pytest.mark.slow
 
@@ -27,10 +32,6 @@ def digest(folder: Path) -> dict[str, str]:
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-
-
-def options() -> dict:
-    return {"env": environment() | {"PYTHONPATH": str(ROOT)}, "cwd": ROOT}
 
 
 def draw(folder: Path) -> list[str]:

@@ -7,7 +7,7 @@ from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods.lpdiff.model import build_model
 from lpdiff_jax.restoring.plates import Options, even_parts, restore_plates, stack_frames
 from lpdiff_jax.restoring.restorer import Restorer
-from tests.restoring.test_restorer import CONFIG, READER, SAMPLER, SIZE, draw_variables
+from tests.methods.small_lpdiff import CONFIG, READER, SAMPLER, SIZE, draw_variables
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,7 @@ from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods.lpdiff.model import Guide, build_model
 from lpdiff_jax.restoring.restorer import Restorer, _compiled, batch_parts
 from lpdiff_jax.storage.model_directory import save_model
-from tests.methods.small_lpdiff import CONFIG, READER, SIZE
-
-SAMPLER = {"name": "ddim", "steps": 3, "eta": 0.0, "spacing": "uniform", "start": 1.0}
-
-
-def draw_variables(model):
-    """Random parameters throughout: fresh ones end in zero kernels, which would hide mistakes."""
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
-    leaves, structure = jax.tree.flatten(shapes)
-    generator = np.random.default_rng(0)
-    drawn = [0.2 * generator.standard_normal(x.shape, np.float32) for x in leaves]
-    return jax.tree.unflatten(structure, drawn)
+from tests.methods.small_lpdiff import CONFIG, READER, SAMPLER, SIZE, draw_variables
 
 
 @pytest.fixture(scope="module")

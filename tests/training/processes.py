@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lpdiff_jax.storage.checkpoint import saved_steps, stage_directory
 from tests.training.tiny import ROOT, environment
 
 STEPS = {
@@ -48,3 +49,10 @@ def finish(process: subprocess.Popen) -> tuple[int, str]:
     """Waits for a run: its status, and all that it printed."""
     output, errors = process.communicate(timeout=600)
     return process.returncode, output + errors
+
+
+def final_state(workdir, stage="diffusion") -> dict[str, bytes]:
+    """The newest checkpoint's checksums and record."""
+    directory = stage_directory(workdir, stage)
+    path = directory / str(saved_steps(directory)[0]) / "record" / "metadata"
+    return json.loads(path.read_text())

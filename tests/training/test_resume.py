@@ -23,7 +23,7 @@ from lpdiff_jax.storage import checkpoint
 from lpdiff_jax.storage.checkpoint import Checkpointer, saved_steps, stage_directory
 from lpdiff_jax.training import loop, writer
 from lpdiff_jax.training.state import to_items
-from tests.training.processes import STEPS, finish, free_port, start
+from tests.training.processes import STEPS, final_state, finish, free_port, start
 from tests.training.small_model import small_model
 from tests.training.tiny import tiny_config
 
@@ -49,13 +49,6 @@ def reader_of(config, name):
 
 def sums_of(saved) -> dict[str, str]:
     return checkpoint.checksums((saved.networks, saved.training))
-
-
-def final_state(workdir, stage="diffusion") -> dict[str, bytes]:
-    """The newest checkpoint's checksums and record."""
-    directory = stage_directory(workdir, stage)
-    path = directory / str(saved_steps(directory)[0]) / "record" / "metadata"
-    return json.loads(path.read_text())
 
 
 def kill_and_compare(plates, tmp_path, kills: int, **fields) -> None:

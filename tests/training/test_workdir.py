@@ -10,8 +10,7 @@ import pytest
 
 from lpdiff_jax.storage.checkpoint import saved_steps, stage_directory
 from lpdiff_jax.storage.workdir import claim
-from tests.training.processes import finish, free_port, start, start_command, words_of
-from tests.training.test_resume import final_state
+from tests.training.processes import final_state, finish, free_port, start, start_command, words_of
 from tests.training.tiny import command, run
 
 

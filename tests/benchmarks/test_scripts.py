@@ -18,7 +18,7 @@ from lpdiff_jax.errors import UserError
 from lpdiff_jax.methods import registry
 from lpdiff_jax.plate_text import Reading
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = sorted((ROOT / "benchmarks").rglob("*.py"))
 VARIANTS = [(name, variant) for name, study in STUDIES.items() for variant in study.variants]
 
