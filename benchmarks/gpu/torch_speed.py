@@ -53,6 +53,7 @@ def main():
     parser.add_argument("seconds", type=float)
     parser.add_argument("--rehearse", action="store_true")
     args = parser.parse_args()
+    args.folder.mkdir(parents=True, exist_ok=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     start = time.monotonic()
