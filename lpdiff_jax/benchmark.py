@@ -66,7 +66,8 @@ class Row:
       estimate_ms: the part of it before anything is drawn (LP-Diff's psi).
       call_ms: the other part, per step.
       gflop: floating-point operations of the whole, as XLA counts them, in 1e9.
-      share_of_peak: its speed as a share of the matrix product's in the same dtype.
+      share_of_peak: its speed as a share of the matrix product's in the same dtype; None where it
+        came out above 1: other work slowed the measurement of the limit down.
       memory_mb: arguments and temporary arrays of the drawing, as compiled.
     """
 
@@ -79,7 +80,7 @@ class Row:
     estimate_ms: float
     call_ms: float
     gflop: float
-    share_of_peak: float
+    share_of_peak: float | None
     memory_mb: float
 
 
@@ -187,9 +188,14 @@ def measure(
         estimate_ms=1e3 * known,
         call_ms=1e3 * max(p50 - known, 0.0) / count,
         gflop=gflop,
-        share_of_peak=gflop / p50 / machine.matmul[dtype],
+        share_of_peak=_share(gflop / p50, machine.matmul[dtype]),
         memory_mb=draw_memory(restorer, batch, how) / 1e6,
     )
+
+
+def _share(speed: float, limit: float) -> float | None:
+    """A share of the limit; no machine reaches more than all of it."""
+    return speed / limit if speed <= limit else None
 
 
 def step_count(how: How) -> int:
@@ -273,20 +279,19 @@ def as_text(machine: Machine, rows: Sequence[Row], shares: Sequence[tuple[str, f
     ]
     lines += [
         f"{r.batch:5}  {r.steps:5}  {r.plates_per_second:8.2f} {r.p50:8.1f} {r.p95:8.1f}     "
-        f"{r.estimate_ms:8.1f} {r.call_ms:8.2f} {r.gflop:8.2f}  {_share(r.share_of_peak):>7}  "
+        f"{r.estimate_ms:8.1f} {r.call_ms:8.2f} {r.gflop:8.2f}  {_percent(r.share_of_peak):>7}  "
         f"{r.memory_mb:5.0f}"
         for r in rows
     ]
-    if any(r.share_of_peak > 1 for r in rows):
+    if any(r.share_of_peak is None for r in rows):
         lines.append(
-            "busy: a share above 100 % means that other work slowed the measurement of the limit "
-            "down; measure again on an idle machine"
+            "busy: the share came out above 100 %, as other work slowed the measurement of the "
+            "limit down; measure again on an idle machine"
         )
     if shares:
         lines.append("time by operation: " + ", ".join(f"{k} {v:.1%}" for k, v in shares[:8]))
     return "\n".join(lines)
 
 
-def _share(share: float) -> str:
-    """A share of the limit; no machine reaches more than all of it."""
-    return f"{share:.1%}" if share <= 1 else "busy"
+def _percent(share: float | None) -> str:
+    return "busy" if share is None else f"{share:.1%}"

@@ -66,9 +66,12 @@ def test_operations_are_those_of_the_convolutions(config_file):
 
 def test_a_share_above_all_of_the_limit_is_not_shown():
     machine = benchmark.Machine("a machine", 2, {"float32": 1.0}, 1.0)
-    row = benchmark.Row(1, 1, "float32", 1.0, 1.0, 1.0, 0.5, 0.5, 1.0, 57.57, 1.0)
-    text = benchmark.as_text(machine, [row], [])
-    assert "busy" in text and "5757" not in text
+    shares = benchmark._share(57.57, 1.0), benchmark._share(0.4, 1.0)
+    assert shares == (None, 0.4)  # as it is in JSON, too
+    rows = [benchmark.Row(1, 1, "float32", 1.0, 1.0, 1.0, 0.5, 0.5, 1.0, s, 1.0) for s in shares]
+    assert "busy:" in benchmark.as_text(machine, rows, [])
+    text = benchmark.as_text(machine, rows[1:], [])
+    assert "busy" not in text and "40.0%" in text
 
 
 def test_quantiles():
