@@ -16,8 +16,7 @@ from lpdiff_jax.methods.lpdiff.model import build_model
 from lpdiff_jax.restoring import programs
 from lpdiff_jax.restoring.programs import kept
 from lpdiff_jax.restoring.restorer import Restorer, _compiled
-from tests.methods.small_lpdiff import CONFIG, SIZE
-from tests.restoring.test_restorer import SAMPLER, draw_variables
+from tests.methods.small_lpdiff import CONFIG, SAMPLER, SIZE, draw_variables
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
