@@ -25,6 +25,9 @@ class Scale:
     extra: Any = None
 
 
+Scale.__module__ = "lpdiff_jax.scale"  # as if it were part of the package
+
+
 class Start:
     """What a process does: traces the function unless its program is there."""
 
@@ -122,6 +125,12 @@ def test_what_values_do_not_tell_is_not_kept(start, scale, tmp_path):
     for _ in range(2):
         start(jnp.arange(3.0), method)
     assert start.traced == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_method_whose_source_may_change_unseen_is_not_kept(start, scale, tmp_path, monkeypatch):
+    monkeypatch.setattr(Scale, "__module__", "somebody.scale")
+    start(jnp.arange(3.0), scale)
     assert not list(tmp_path.iterdir())
 
 
