@@ -5,10 +5,11 @@
 
 The tables (`benchmarks/studies/variants.py`): `recipe`, the published choices of training;
 `condition`, the published shape of psi; `ablation`, the networks at equal arithmetic, counted on
-the lowered step. Every variant sees the same examples in the same order, as far as its steps go,
-and has the same seed. What is done already is not done again, so a study that was stopped goes on.
-A variant that diverges is a result, too. WORKDIR gets a run for each variant and a JSON file of the
-table, which is printed at the end. Edit distances need the reader (`lpdiff fetch-weights reader`).
+the lowered step; `reading`, what helps the head to read real plates, likewise. Every variant sees
+the same examples in the same order, as far as its steps go, and has the same seed. What is done
+already is not done again, so a study that was stopped goes on. A variant that diverges is a result,
+too. WORKDIR gets a run for each variant and a JSON file of the table, which is printed at the end.
+Edit distances need the reader (`lpdiff fetch-weights reader`).
 """
 
 import argparse

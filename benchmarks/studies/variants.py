@@ -1,4 +1,4 @@
-"""What `benchmarks/studies/study.py` compares: three tables of variants."""
+"""What `benchmarks/studies/study.py` compares: four tables of variants."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -178,4 +178,31 @@ ABLATION = Study(
     equal="arithmetic",
 )  # fmt: skip
 
-STUDIES = {"recipe": RECIPE, "condition": CONDITION, "ablation": ABLATION}
+_STRAIGHT = {"model.condition.straightener": 24, "psi.place_weight": 3.0}
+_FINE = {"model.condition.detail": 96}
+# What helps the reading head with real plates: one change at a time, at equal arithmetic.
+READING = Study(
+    stages=("psi",),
+    base=dict(_NARROW) | {"model.sketch.layers": 0, "psi.reading_weight": 1.0, "eval.limit": 0},
+    warmup=0.05,
+    variants={
+        "base": Variant(),
+        "finds the plate and straightens it": Variant(_STRAIGHT),
+        "finer stages for the head": Variant(_FINE),
+        "both": Variant(_STRAIGHT | _FINE),
+        "twice the layers in the head": Variant({"model.reader.layers": 4}),
+        "psi twice as wide": Variant({"model.condition.features": (32, 64, 96)}),
+        "two blocks per stage": Variant({"model.condition.blocks": 2}),
+        "64 x 128 pixels": Variant({"model.image_size": (64, 128)}),
+    },
+    costs=("parameters", "mflop", "steps"),
+    figures=((PSI, "psnr"), (READING_HEAD, NED), (READING_HEAD, ACC), (READING_HEAD, "acc")),
+    equal="arithmetic",
+)
+
+STUDIES = {
+    "recipe": RECIPE,
+    "condition": CONDITION,
+    "ablation": ABLATION,
+    "reading": READING,
+}
