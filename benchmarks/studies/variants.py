@@ -194,6 +194,7 @@ READING = Study(
         "psi twice as wide": _psi({"model.condition.features": (32, 64, 96)}),
         "two blocks per stage": _psi({"model.condition.blocks": 2}),
         "64 x 128 pixels": _psi({"model.image_size": (64, 128)}),
+        "straightened, by Muon": _psi(_STRAIGHT | {"psi.optimizer": "muon"}),
     },
     costs=("parameters", "mflop", "steps"),
     figures=((PSI, "psnr"), (READING_HEAD, NED), (READING_HEAD, ACC), (READING_HEAD, "acc")),

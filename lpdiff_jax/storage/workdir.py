@@ -43,17 +43,35 @@ def claim(workdir: Path) -> Iterator[None]:
 
 
 def check_same_run(config: ConfigDict, workdir: Path) -> None:
-    """Raises UserError, field by field, when the directory holds another model's run."""
+    """Raises UserError, field by field, when the directory holds another model's run.
+
+    So does a run by another optimiser, whose memory could not be read.
+    """
     path = workdir / FILE_NAME
     if not path.exists():
         return
     own = ("method", "model.", "stages")
-    changed = [line for line in differences(load_config(path), config) if line.startswith(own)]
+    found = load_config(path)
+    changed = [line for line in differences(found, config) if line.startswith(own)]
+    changed += _changed_optimizers(found, config)
     if changed:
         raise UserError(
-            f"{workdir} belongs to another model; choose another --workdir, or undo:\n  "
-            + "\n  ".join(changed)
+            f"{workdir} belongs to another model or optimiser; choose another --workdir, or undo:"
+            + "".join(f"\n  {line}" for line in changed)
         )
+
+
+def _changed_optimizers(found: ConfigDict, config: ConfigDict) -> list[str]:
+    """A line for each stage whose optimiser differs."""
+    names = [
+        (stage, _optimizer(found, stage), _optimizer(config, stage)) for stage in config.stages
+    ]
+    return [f"{stage}.optimizer: {old} -> {new}" for stage, old, new in names if old != new]
+
+
+def _optimizer(config: ConfigDict, stage: str) -> str:
+    """By name; runs of before there was a choice had AdamW."""
+    return str(config.get(stage, ConfigDict()).get("optimizer", "adamw"))
 
 
 def write_config(config: ConfigDict, workdir: Path) -> None:

@@ -28,10 +28,9 @@ def abstract_batch(method: Method, num_frames: int, size: int) -> dict[str, jax.
 
 
 def flops_per_example(method: Method, stage: Stage, config: Any, num_frames: int) -> float:
-    """Floating-point operations of a step on one example: forward, backward and update.
+    """Floating-point operations of a step: forward, backward and the example's share of the update.
 
-    The update belongs to a batch, but is small beside the gradients. `config` is the section of the
-    stage.
+    `config` is the section of the stage.
     """
     step = make_train_step(
         stage, make_optimizer(config, stage.trained), seed=0, ema_decay=config.ema_decay
@@ -39,6 +38,6 @@ def flops_per_example(method: Method, stage: Stage, config: Any, num_frames: int
     alone = functools.partial(step, reduce=lambda tree: tree)  # type: ignore[call-arg]
     state = abstract_state(method, stage, config)
     # As for a TPU: a CPU's gradients of convolutions are loops, whose turns are not counted.
-    traced = jax.jit(alone).trace(state, abstract_batch(method, num_frames, 1))
+    traced = jax.jit(alone).trace(state, abstract_batch(method, num_frames, config.batch_size))
     lowered = traced.lower(lowering_platforms=("tpu",))
-    return float((lowered.cost_analysis() or {}).get("flops", 0.0))
+    return float((lowered.cost_analysis() or {}).get("flops", 0.0)) / config.batch_size

@@ -248,6 +248,38 @@ def test_clipping_bounds_the_update_and_decay_spares_biases():
     np.testing.assert_allclose(optax.tree.norm(first_moment), 0.1, rtol=1e-5)
 
 
+MATRICES = {
+    "dense": ((16, 32), (16, 32)),
+    "conv": ((3, 3, 4, 16), (36, 16)),
+    "query": ((16, 2, 8), (16, 16)),
+    "out": ((2, 8, 16), (16, 16)),
+}
+
+
+def test_muon_steps_in_all_directions_alike_and_as_far_as_adamw():
+    fields = {"optimizer": "muon", "weight_decay": 0.0, "warmup_steps": 0, "decay": "none"}
+    config = tiny_config(**{f"psi.{name}": value for name, value in fields.items()}).psi
+    optimizer = make_optimizer(config, ("net",))
+    keys = jax.random.split(jax.random.key(0), len(MATRICES))
+    grads = {
+        name: {"kernel": jax.random.normal(key, shape), "bias": jnp.ones(shape[-1])}
+        for key, (name, (shape, _)) in zip(keys, MATRICES.items(), strict=True)
+    }
+    updates, _ = optimizer.update(grads, optimizer.init(grads), grads)
+    for name, (_, matrix) in MATRICES.items():
+        update = updates[name]["kernel"].reshape(matrix) / config.learning_rate
+        values = np.linalg.svd(update, compute_uv=False)
+        assert values.min() > 0.5 * values.max()
+        assert 0.1 < float(jnp.sqrt(jnp.mean(update**2))) < 0.25
+        first = -updates[name]["bias"] / config.learning_rate
+        assert first.min() > 0.9 and first.max() < 1.6  # Adam's, with Nesterov's momentum
+
+
+def test_an_optimiser_that_there_is_not():
+    with pytest.raises(ValueError, match="'sgd'; allowed: 'adamw', 'muon'"):
+        make_optimizer(tiny_config(**{"psi.optimizer": "sgd"}).psi, ("net",))
+
+
 def test_ema_is_the_weighted_mean_of_the_parameters():
     config, model = tiny_config(), small_model()
     stage = make_stage("psi", model, config)

@@ -104,7 +104,8 @@ def test_sigterm_saves_within_a_step_and_exits_with_its_status(plates, tmp_path)
 
 
 def test_stopped_in_this_process_and_resumed_is_the_same(small, plates, tmp_path, monkeypatch):
-    config = tiny_config(plates, **STEPS)
+    muon = {"psi.optimizer": "muon", "diffusion.optimizer": "muon"}
+    config = tiny_config(plates, **STEPS | muon)
     expected = arrays_of(loop.train(config, tmp_path / "alone"))
     answers = iter([False] * 10 + [True])
     monkeypatch.setattr(devices.StopRequest, "received", lambda self: next(answers, False))

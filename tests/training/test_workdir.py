@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from lpdiff_jax.errors import UserError
 from lpdiff_jax.storage.checkpoint import saved_steps, stage_directory
-from lpdiff_jax.storage.workdir import claim
+from lpdiff_jax.storage.workdir import check_same_run, claim, write_config
 from tests.training.processes import final_state, finish, free_port, start, start_command, words_of
-from tests.training.tiny import command, run
+from tests.training.tiny import command, run, tiny_config
 
 
 def test_a_second_run_is_refused_and_the_first_goes_on(plates, tmp_path):
@@ -39,6 +40,16 @@ def test_the_command_refuses_a_directory_in_use(plates, tmp_path):
     assert done.returncode == 2
     assert "another run trains in this directory" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_does_not_go_on_with_another_optimiser(tmp_path):
+    """Nothing but its name is asked for: the other's memory could not be read."""
+    config = tiny_config()
+    del config.psi.optimizer  # as runs were before there was a choice
+    write_config(config, tmp_path)
+    check_same_run(tiny_config(), tmp_path)
+    with pytest.raises(UserError, match=r"optimiser.*\n  psi.optimizer: adamw -> muon$"):
+        check_same_run(tiny_config(**{"psi.optimizer": "muon"}), tmp_path)
 
 
 def test_processes_that_train_together_refuse_together(plates, tmp_path):
