@@ -9,9 +9,10 @@ the others. Without any (`--config configs/pretrained.py`) all plates are drawn.
 disk but the validation set: every group is new, and of more than one kind of camera, lettering and
 light, for plates that look all alike teach a model to read these alone.
 
-Cost: the psi stage sees 3.2 million groups, and makes 1.5 steps/s on two cores of an AMD EPYC
-(AVX-512), by Muon 1.4: about 20 hours; the sketch makes 1.3 steps/s and the diffusion 1.2 on one: three hours
-more. It has not been run to its end: the model card says what the packaged weights have seen.
+Cost: the psi stage sees 3.2 million groups, and makes 0.82 steps/s on one core of an AMD EPYC
+(AVX-512), so 34 hours; two cores made 1.65 times as many steps before. The sketch makes 1.3 steps/s
+and the diffusion 1.2 on one: three hours more. It has not been run to its end: the model card says
+what the packaged weights have seen.
 """
 
 from typing import Any

@@ -1,13 +1,15 @@
 """How well models read sets of plates by their heads: one crop or several, all frames or some.
 
-    python -m benchmarks.studies.reading --data SET ... [--model MODEL ...] [--crops] [--subsets]
+    python -m benchmarks.studies.reading --data SET ... [--model MODEL ...] [--grey]
 
 Prints NED and ACC without the province, and ACC with it, of the labelled groups of each set. With
 `--crops` the log-probabilities of seven crops of the frames are averaged, with `--subsets` also
-those of all frames but one. A set is an MDLP tree or shards.
+those of all frames but one. With `--grey` the frames have no colour. A set is an MDLP tree or
+shards.
 """
 
 import argparse
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -33,6 +35,19 @@ CROPS = (
 )  # fmt: skip
 
 
+# Luminance of red, green and blue (ITU-R BT.601).
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class Looks:
+    """How frames are looked at: several crops of them, some of them, without their colour."""
+
+    crops: bool
+    subsets: bool
+    grey: bool
+
+
 def cut(frames: np.ndarray, crop: Sequence[float]) -> np.ndarray:
     """The same part of all frames [B, N, H, W, 3]."""
     if tuple(crop) == WHOLE:
@@ -55,13 +70,15 @@ def subsets(mask: np.ndarray) -> list[np.ndarray]:
 
 
 def probabilities(
-    restorer: Restorer, frames: np.ndarray, mask: np.ndarray, crops: bool, fewer: bool
+    restorer: Restorer, frames: np.ndarray, mask: np.ndarray, looks: Looks
 ) -> np.ndarray:
     """The slots' probabilities [B, S, C], log-probabilities averaged over all looks."""
-    masks = subsets(mask) if fewer else [mask]
+    if looks.grey:
+        frames = np.repeat(frames @ _LUMINANCE[:, None], 3, axis=-1)
+    masks = subsets(mask) if looks.subsets else [mask]
     logs = [
         np.log(np.asarray(restorer.estimate(cut(frames, crop), seen).slots) + 1e-9)
-        for crop, seen in itertools.product(CROPS if crops else CROPS[:1], masks)
+        for crop, seen in itertools.product(CROPS if looks.crops else CROPS[:1], masks)
     ]
     mean = np.exp(np.mean(logs, axis=0))
     normal: np.ndarray = mean / mean.sum(-1, keepdims=True)
@@ -69,7 +86,7 @@ def probabilities(
 
 
 def measure(
-    restorer: Restorer, data: str, split: str, crops: bool, fewer: bool, limit: int
+    restorer: Restorer, data: str, split: str, looks: Looks, limit: int
 ) -> tuple[int, float, float, float]:
     """Plates, NED and ACC without the province, ACC with it."""
     reader = restorer.method.slot_reader
@@ -82,7 +99,7 @@ def measure(
     )
     for batch in batches:
         frames, mask = np.asarray(to_float(batch["frames"])), np.asarray(batch["frame_mask"])
-        slots = probabilities(restorer, frames, mask, crops, fewer)
+        slots = probabilities(restorer, frames, mask, looks)
         read += reader.read(slots)
         texts += [
             decode_text(codes) if valid else ""
@@ -105,14 +122,16 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, help="plates of a set (0: all)")
     parser.add_argument("--crops", action="store_true")
     parser.add_argument("--subsets", action="store_true")
+    parser.add_argument("--grey", action="store_true")
     args = parser.parse_args()
+    looks = Looks(args.crops, args.subsets, args.grey)
     print("| model | set | plates | NED | ACC | ACC with the province |")
     print("|---|---|---|---|---|---|")
     try:
         for model in args.model:
             restorer = Restorer.load(model)
             for data in args.data:
-                found = measure(restorer, data, args.split, args.crops, args.subsets, args.limit)
+                found = measure(restorer, data, args.split, looks, args.limit)
                 figures = " | ".join(f"{value:.3f}" for value in found[1:])
                 print(f"| {model or 'packaged'} | {data} | {found[0]} | {figures} |", flush=True)
     except (UserError, DataError) as error:
