@@ -17,6 +17,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from lpdiff_jax import compilation
 from lpdiff_jax.cli import scripts
 
 HELP = "compile for a TPU slice that is not here: what fits on it, and how fast it could be"
@@ -25,6 +26,7 @@ HELP = "compile for a TPU slice that is not here: what fits on it, and how fast 
 def main(argv: Sequence[str]) -> None:
     """Parses the flags, compiles and prints; exits as `scripts.run` says."""
     os.environ["JAX_PLATFORMS"] = "cpu"  # what is compiled for is not here
+    os.environ[compilation.VARIABLE] = "off"  # nor could its programs be read back from the cache
     scripts.define_config_flag()
     flags.DEFINE_list("topology", ["v5e:2x4"], "Slices: v5e:2x4, v5p:2x2x1, v6e:16x16, ...")
     flags.DEFINE_integer("per-device", 0, "Examples on each chip; 0: those of the configuration")
