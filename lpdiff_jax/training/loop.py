@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from data_pipeline.augment import AugmentConfig
 from data_pipeline.pipeline import train_dataset
 from data_pipeline.sources import Source
-from lpdiff_jax.errors import Preempted, UserError
+from lpdiff_jax.errors import Preempted, UserError, explained_section
 from lpdiff_jax.methods import registry
 from lpdiff_jax.methods.base import Method, Stage, Variables
 from lpdiff_jax.parallel import devices, processes
@@ -84,7 +84,7 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
     """
     method = registry.build(config)
     # Mistakes are told before anything is written.
-    method.stages(config, method.networks)
+    _check_optimisers(config, method.stages(config, method.networks))
     _check(config)
     _check_networks(method)
     with contextlib.ExitStack() as stack:
@@ -110,6 +110,13 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
         for stage in _unfinished(stages, workdir):
             variables = variables | train_stage(run, stage, variables)
         return variables
+
+
+def _check_optimisers(config: ConfigDict, stages: Sequence[Stage]) -> None:
+    """Raises UserError when a stage's section describes no optimiser."""
+    for stage in stages:
+        with explained_section(stage.name):
+            make_optimizer(config[stage.name], stage.trained)
 
 
 def _check_networks(method: Method) -> None:

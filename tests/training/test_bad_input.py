@@ -33,6 +33,7 @@ CASES = {
     "unknown stage": (["--config.stages=('sigh',)"], "config.stages has 'sigh'"),
     "unknown mode": (["--config.parallel=threads"], "config.parallel is 'threads'; allowed"),
     "wrong model": (["--config.model.prediction=text"], "prediction is 'text'; allowed"),
+    "no such optimiser": (["--config.psi.optimizer=sgd"], "optimizer is 'sgd'; allowed"),
     "empty data": (["--config.data.root=nowhere"], "nowhere"),
     "cut shard": (["--config.data.root={shards}"], "written with"),
     "another run": ([], "model.denoiser.features: 24 -> 8"),
