@@ -1,6 +1,7 @@
 """How well models read sets of plates by their heads: one crop or several, all frames or some.
 
-    python -m benchmarks.studies.reading --data SET ... [--model MODEL ...] [--grey]
+    python -m benchmarks.studies.reading --data SET ... [--model MODEL ...]
+        [--crops] [--subsets] [--grey]
 
 Prints NED and ACC without the province, and ACC with it, of the labelled groups of each set. With
 `--crops` the log-probabilities of seven crops of the frames are averaged, with `--subsets` also

@@ -50,10 +50,7 @@ def check_same_run(config: ConfigDict, workdir: Path) -> None:
     path = workdir / FILE_NAME
     if not path.exists():
         return
-    own = ("method", "model.", "stages")
-    found = load_config(path)
-    changed = [line for line in differences(found, config) if line.startswith(own)]
-    changed += _changed_optimizers(found, config)
+    changed = [line for line in differences(load_config(path), config) if _makes_another(line)]
     if changed:
         raise UserError(
             f"{workdir} belongs to another model or optimiser; choose another --workdir, or undo:"
@@ -61,17 +58,11 @@ def check_same_run(config: ConfigDict, workdir: Path) -> None:
         )
 
 
-def _changed_optimizers(found: ConfigDict, config: ConfigDict) -> list[str]:
-    """A line for each stage whose optimiser differs."""
-    names = [
-        (stage, _optimizer(found, stage), _optimizer(config, stage)) for stage in config.stages
-    ]
-    return [f"{stage}.optimizer: {old} -> {new}" for stage, old, new in names if old != new]
-
-
-def _optimizer(config: ConfigDict, stage: str) -> str:
-    """By name; runs of before there was a choice had AdamW."""
-    return str(config.get(stage, ConfigDict()).get("optimizer", "adamw"))
+def _makes_another(difference: str) -> bool:
+    """Whether a run cannot go on with a field that differs; without the field it had AdamW."""
+    if ".optimizer: " in difference:
+        return not difference.endswith("(absent) -> adamw")
+    return difference.startswith(("method", "model.", "stages"))
 
 
 def write_config(config: ConfigDict, workdir: Path) -> None:

@@ -84,7 +84,7 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
     """
     method = registry.build(config)
     # Mistakes are told before anything is written.
-    _check_optimisers(config, method.stages(config, method.networks))
+    _check_optimizers(config, method.stages(config, method.networks))
     _check(config)
     _check_networks(method)
     with contextlib.ExitStack() as stack:
@@ -112,7 +112,7 @@ def train(config: ConfigDict, workdir: Path) -> Variables:
         return variables
 
 
-def _check_optimisers(config: ConfigDict, stages: Sequence[Stage]) -> None:
+def _check_optimizers(config: ConfigDict, stages: Sequence[Stage]) -> None:
     """Raises UserError when a stage's section describes no optimiser."""
     for stage in stages:
         with explained_section(stage.name):

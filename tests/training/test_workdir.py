@@ -48,7 +48,7 @@ def test_a_run_does_not_go_on_with_another_optimiser(tmp_path):
     del config.psi.optimizer  # as runs were before there was a choice
     write_config(config, tmp_path)
     check_same_run(tiny_config(), tmp_path)
-    with pytest.raises(UserError, match=r"optimiser.*\n  psi.optimizer: adamw -> muon$"):
+    with pytest.raises(UserError, match=r"optimiser.*\n  psi.optimizer: \(absent\) -> muon$"):
         check_same_run(tiny_config(**{"psi.optimizer": "muon"}), tmp_path)
 
 
